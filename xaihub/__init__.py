@@ -1,0 +1,85 @@
+"""Why did an image classifier answer as it did?
+
+    from xaihub import explain, load_classifier, load_references
+
+    classifier = load_classifier("microsoft/resnet-18")
+    explanation = explain(classifier, "cat.jpg")
+    explanation["gradcam"][0].heatmap
+
+Names are imported when they are first used: `import xaihub` takes no time, and torch comes with the first name that
+needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xaihub.cam import cam as cam
+    from xaihub.classifier import Classifier as Classifier
+    from xaihub.classifier import tap as tap
+    from xaihub.datasets import open_dataset as open_dataset
+    from xaihub.embedders import EMBEDDERS as EMBEDDERS
+    from xaihub.embedders import embedder as embedder
+    from xaihub.errors import XaihubError as XaihubError
+    from xaihub.explaining import explain as explain
+    from xaihub.explaining import explain_query as explain_query
+    from xaihub.families import FAMILIES as FAMILIES
+    from xaihub.families import family as family
+    from xaihub.images import open_picture as open_picture
+    from xaihub.loading import Limits as Limits
+    from xaihub.loading import load_classifier as load_classifier
+    from xaihub.loading import preflight as preflight
+    from xaihub.methods import METHODS as METHODS
+    from xaihub.methods import Query as Query
+    from xaihub.methods import method as method
+    from xaihub.records import Evidence as Evidence
+    from xaihub.records import Explanation as Explanation
+    from xaihub.records import Prediction as Prediction
+    from xaihub.records import Score as Score
+    from xaihub.references import ReferenceSet as ReferenceSet
+    from xaihub.references import build_references as build_references
+    from xaihub.references import load_references as load_references
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EMBEDDERS": "embedders",
+    "FAMILIES": "families",
+    "METHODS": "explaining",  # where every method has been registered
+    "Classifier": "classifier",
+    "Evidence": "records",
+    "Explanation": "records",
+    "Limits": "loading",
+    "Prediction": "records",
+    "Query": "methods",
+    "ReferenceSet": "references",
+    "Score": "records",
+    "XaihubError": "errors",
+    "build_references": "references",
+    "cam": "cam",
+    "embedder": "embedders",
+    "explain": "explaining",
+    "explain_query": "explaining",
+    "family": "families",
+    "load_classifier": "loading",
+    "load_references": "references",
+    "method": "methods",
+    "open_dataset": "datasets",
+    "open_picture": "images",
+    "preflight": "loading",
+    "tap": "classifier",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605  a list, computed so that it cannot fall behind
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xaihub' has no attribute {name!r}")
+    value = getattr(import_module(f"xaihub.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,264 @@
+"""What is explained, and `tap`: one pass through it that keeps what explanations need."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from xaihub.errors import TargetLayerError, UnknownNameError
+from xaihub.hooks import evaluating, first_tensor, replace_tensor, watching
+from xaihub.preprocessing import Preprocess, Transform
+from xaihub.records import Prediction
+from xaihub.registry import nearest_name
+from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named, to_maps
+
+__all__ = ["Classifier", "Pass", "tap"]
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """An image classifier as the rest of the package knows it, wherever it came from.
+
+    Attributes:
+        module: the network, called with pixels (N, C, H, W); what it returns is read by `logits`.
+        transform: picture -> pixels.
+        labels: the classes' names, from `config.id2label`.
+        target_layer: where explanations look; None when no layer shows where, and `no_layer` says why.
+        activation: softmax, or sigmoid where classes do not exclude each other.
+        repo_id, revision: where it came from; the revision is a commit sha for Hub models.
+        facts: family, licence, parameters and the like, for people.
+        notices: what had to be assumed, in words, for people.
+    """
+
+    module: nn.Module
+    transform: Transform
+    labels: tuple[str, ...]
+    target_layer: TargetLayer | None = None
+    no_layer: str = ""
+    activation: Activation = "softmax"
+    repo_id: str = "your own network"
+    revision: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        *,
+        labels: Sequence[str] | Mapping[int, str],
+        transform: Preprocess,
+        target_layer: str | None = None,
+        **details: Any,
+    ) -> "Classifier":
+        """A classifier of anyone's own network; the target layer is chosen and proved here.
+
+        Args:
+            module: (N, C, H, W) -> logits (N, classes), or an object with `.logits`. It is not changed.
+            labels: the classes' names, in the order of the logits.
+            transform: picture (RGB, PIL) -> tensor (C, H, W).
+            target_layer: a module's name, to choose the layer yourself.
+            details: further fields of `Classifier`.
+
+        Raises:
+            ValueError: the number of labels is not the number of classes.
+            TargetLayerError: there is no layer of that name, or it gives no map.
+        """
+        names = [labels[i] for i in sorted(labels)] if isinstance(labels, Mapping) else list(labels)
+        measured = transform if isinstance(transform, Transform) else Transform(transform)
+        draft = cls(module, measured, tuple(map(str, names)), **details)
+        classes = draft.logits(measured(_textured_picture())[None]).shape[1]
+        if len(names) == 1 and classes == 2:  # one logit: yes or no
+            draft = replace(draft, labels=(f"not {names[0]}", str(names[0])), activation="sigmoid")
+        if len(draft.labels) != classes:
+            raise ValueError(f"The network answers with {classes} classes, but {len(names)} labels were given.")
+        if target_layer is not None:
+            return draft.with_layer(target_layer)
+        try:
+            return replace(draft, target_layer=choose_target_layer(*draft._tracing()))
+        except TargetLayerError as error:
+            return replace(draft, no_layer=str(error))
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(H, W) of the pixels that a square picture becomes."""
+        return self.transform.input_size
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters(), torch.empty(0)).device
+
+    @property
+    def name(self) -> str:
+        """What it is called in records: the repository at its revision."""
+        return f"{self.repo_id}@{self.revision[:12]}" if self.revision else self.repo_id
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """(N, C) in float32, without a graph."""
+        with torch.no_grad(), evaluating(self.module, self.lock):
+            return self._forward(pixels)
+
+    def predict(self, image: Image.Image) -> Prediction:
+        """What it says of an RGB picture."""
+        return self.prediction(self.logits(self.transform(image)[None])[0])
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The same shape, by the classifier's own activation."""
+        return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(-1)
+
+    def prediction(self, logits: Tensor) -> Prediction:
+        """The record of one picture's logits (C,)."""
+        values = self.probabilities(logits.detach().float()).cpu().numpy().astype(np.float32)
+        return Prediction(self.labels, values, self.activation)
+
+    def class_index(self, target: str | int) -> int:
+        """The index of a label, or of an index that is in range.
+
+        Raises:
+            UnknownNameError: there is no such class; the nearest name is offered.
+        """
+        if isinstance(target, str):
+            if target in self.labels:
+                return self.labels.index(target)
+            if not target.lstrip("-").isdigit():
+                near = nearest_name(target, list(self.labels))
+                raise UnknownNameError(f"{self.repo_id} has no class {target!r}.{near} It has {len(self.labels)} classes.")
+        if not 0 <= int(target) < len(self.labels):
+            raise UnknownNameError(f"{self.repo_id} has classes 0 to {len(self.labels) - 1}, so not {target}.")
+        return int(target)
+
+    def with_layer(self, name: str) -> "Classifier":
+        """The same classifier, explained at another layer.
+
+        Raises:
+            TargetLayerError: there is no such layer, or it gives no map.
+        """
+        known = self.target_layer.alternatives if self.target_layer else ()
+        layer = next((known_layer for known_layer in known if known_layer.name == name), None)
+        if layer is None:
+            layer = layer_named(*self._tracing(), name)
+        return replace(self, target_layer=replace(layer, alternatives=known))
+
+    def _tracing(self) -> tuple[nn.Module, Callable[[Tensor], Tensor], Tensor]:
+        def forward(pixels: Tensor) -> Tensor:
+            with evaluating(self.module, self.lock):
+                return self._forward(pixels)
+
+        return self.module, forward, self.transform(_textured_picture())[None]
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        weight = next((p for p in self.module.parameters() if p.is_floating_point()), pixels)
+        return _logits_of(self.module(pixels.to(weight.device, weight.dtype)))
+
+
+def _logits_of(output: Any) -> Tensor:
+    """(N, C) from whatever a library's classifier returns.
+
+    One logit is a yes or no: it becomes the two classes (-z, z), whose sigmoids are the two probabilities.
+    """
+    logits = getattr(output, "logits", None)
+    if logits is None:
+        logits = getattr(output, "last_hidden_state", None)  # PP-LCNet keeps its logits there
+    if logits is None:
+        logits = first_tensor(output)
+    if logits is None or logits.ndim != 2:
+        got = tuple(logits.shape) if logits is not None else type(output).__name__
+        raise ValueError(f"A classifier answers with logits (N, classes), but this network gave {got}.")
+    logits = logits.float()
+    return torch.cat([-logits, logits], dim=1) if logits.shape[1] == 1 else logits
+
+
+def _textured_picture() -> Image.Image:
+    """A fixed picture with structure at every scale: a flat one would leave half of a network silent."""
+    generator = np.random.default_rng(0)
+    layers = [
+        np.asarray(Image.fromarray(generator.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize((256, 256)), dtype=np.float32)
+        for n in (3, 8, 24, 64, 128)
+    ]
+    return Image.fromarray(np.clip((np.mean(layers, axis=0) - 128) * 2 + 128, 0, 255).astype(np.uint8))
+
+
+class Pass:
+    """One forward pass that was tapped at the target layer: N pictures.
+
+    Attributes:
+        logits: (N, C), with the graph above the layer.
+    """
+
+    def __init__(self, logits: Tensor, kept: Tensor, layer: TargetLayer, input_size: tuple[int, int]) -> None:
+        self.logits = logits
+        self._kept = kept
+        self._layer = layer
+        self._input_size = input_size
+
+    @property
+    def activations(self) -> Tensor:
+        """(N, K, h, w) of the target layer, out of the graph, float32."""
+        return to_maps(self._kept.detach(), self._layer, self._input_size).float()
+
+    def gradients(self, targets: Tensor | Sequence[int]) -> Tensor:
+        """(N, K, h, w) of each picture's target logit to the layer's output.
+
+        Raises:
+            TargetLayerError: the logit does not depend on the layer.
+        """
+        index = torch.as_tensor(targets, dtype=torch.long, device=self.logits.device)
+        chosen = self.logits.gather(1, index[:, None]).sum()  # pictures do not mix, so one backward serves all
+        gradient = None
+        if chosen.requires_grad:
+            (gradient,) = torch.autograd.grad(chosen, [self._kept], retain_graph=True, allow_unused=True)
+        if gradient is None:
+            raise TargetLayerError(f"The answer does not depend on layer {self._layer.name}. Choose another layer.")
+        return to_maps(gradient, self._layer, self._input_size).float()
+
+    @property
+    def embedding(self) -> Tensor:
+        """(N, K), the mean of the activations over the places."""
+        return self.activations.mean((-2, -1))
+
+
+@contextmanager
+def tap(classifier: Classifier) -> Iterator[Callable[[Tensor], Pass]]:
+    """While open, gives `run(pixels) -> Pass`; the only place where a classifier is explained by touching it.
+
+    Below the target layer nothing is recorded. There its raw output becomes the leaf that gradients are taken to,
+    and the network goes on with a copy, so a later in-place operation cannot overwrite what we hold. The classifier
+    is left as it was: no hook, no mode, no gradient of a parameter. Safe from several threads.
+
+    Raises:
+        TargetLayerError: the classifier has no layer that shows where.
+    """
+    layer = classifier.target_layer
+    if layer is None:
+        raise TargetLayerError(classifier.no_layer or f"No target layer was chosen for {classifier.repo_id}.")
+    kept: list[Tensor] = []
+
+    def keep(_name: str, output: Any) -> Any:
+        torch.set_grad_enabled(True)  # from here up; this thread's mode ends with the no_grad block below
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise TargetLayerError(f"Layer {layer.name} gave no tensor. Choose another layer.")
+        leaf = tensor.detach().requires_grad_()
+        kept[:] = [leaf]  # of a layer that runs several times the last call counts
+        return replace_tensor(output, tensor, leaf.clone())
+
+    def run(pixels: Tensor) -> Pass:
+        kept.clear()
+        with torch.no_grad():
+            logits = classifier._forward(pixels)
+        if not kept:
+            raise TargetLayerError(f"Layer {layer.name} did not run for this picture. Choose another layer.")
+        return Pass(logits, kept[0], layer, (pixels.shape[2], pixels.shape[3]))
+
+    watched = {layer.name: classifier.module.get_submodule(layer.name)}
+    with evaluating(classifier.module, classifier.lock), watching(watched, keep):
+        yield run

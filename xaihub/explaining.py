@@ -1,0 +1,93 @@
+"""The front door: a classifier and a picture in, an Explanation out."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from xaihub import cam, neighbours  # noqa: F401  they register their methods
+from xaihub.classifier import Classifier
+from xaihub.images import PictureLike, open_picture
+from xaihub.methods import METHODS, Query
+from xaihub.records import Evidence, Explanation
+from xaihub.references import ReferenceSet
+
+__all__ = ["explain", "explain_query"]
+
+
+def explain(
+    classifier: Classifier,
+    image: PictureLike,
+    methods: Sequence[str] | str | None = None,
+    *,
+    target: str | int | None = None,
+    references: ReferenceSet | None = None,
+    k: int = 3,
+) -> Explanation:
+    """Why the classifier answered as it did on one picture; one forward pass serves the prediction and every map.
+
+    Args:
+        image: a path, bytes, a PIL image or an array (H, W, 3).
+        methods: names in `METHODS`; None for every one whose needs are met.
+        target: the class to explain, by label or index; None for the predicted one.
+        references: where twins and counterfactuals are searched.
+        k: how many of each.
+
+    Raises:
+        PictureError: the picture cannot be read.
+        UnknownNameError: there is no such method, or no such class.
+        ReferencesMismatchError: the references belong to another classifier.
+        TargetLayerError: a method that was asked for needs a layer, and there is none that shows where.
+    """
+    query = Query(classifier, open_picture(image), target=target, references=references, k=k)
+    return explain_query(query, [methods] if isinstance(methods, str) else methods)
+
+
+def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explanation:
+    """The Explanation of a query that may have been asked before: what it has computed is not computed again."""
+    names = list(METHODS) if methods is None else list(methods)
+    evidence: dict[str, tuple[Evidence, ...]] = {}
+    reasons: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        missing = METHODS[name].missing(query.classifier, query.references)
+        if missing:
+            if methods is not None:
+                raise _unmet(name, missing)
+            reasons[name] = (missing,)
+            continue
+        evidence[name] = METHODS[name].run(query)
+    notes = reasons | {name: tuple(sentences) for name, sentences in query.notes.items()}
+    view = query.view
+    return Explanation(
+        view.image, query.picture, view.crop, query.prediction, query.target, evidence, notes, provenance(query.classifier)
+    )
+
+
+def _unmet(name: str, missing: str) -> Exception:
+    from xaihub.errors import ReferencesError, TargetLayerError
+
+    needs_references = "references" in missing.split(":")[0]
+    return (ReferencesError if needs_references else TargetLayerError)(f"{name} cannot run here. {missing}")
+
+
+def provenance(classifier: Classifier) -> dict[str, object]:
+    """What it takes to make an explanation again."""
+    layer = classifier.target_layer
+    return {
+        "model": classifier.repo_id,
+        "revision": classifier.revision,
+        "layer": layer.name if layer else None,
+        "layer chosen because": layer.reason if layer else classifier.no_layer,
+        "layer proof": layer.proof if layer else None,
+        "grid": list(layer.grid) if layer else None,
+        "preprocessing": classifier.transform.description,
+        "notices": list(classifier.notices),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: _version(name) for name in ("xaihub", "torch", "torchvision", "transformers", "timm", "pillow")},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,161 @@
+"""Classifiers that `AutoModelForImageClassification` loads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from xaihub.classifier import Activation, Classifier
+from xaihub.errors import UnsupportedModelError
+from xaihub.families.base import IMAGENET_MEAN, IMAGENET_STD, Config, family, finish, labels_of, refuse_unfit
+from xaihub.families.from_timm import asks_for_more
+from xaihub.preprocessing import Preprocess
+
+__all__ = ["load_transformers"]
+
+
+def _refuses_transformers(config: Config) -> str:
+    kind = str(config.get("model_type"))
+    if "auto_map" in config:
+        return (
+            "needs code of its own ('auto_map' in its config.json), and a stranger's code is never run here."
+            " A model of a type that transformers itself knows would work."
+        )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
+
+    heads = tuple(config.get("architectures") or ())
+    if kind not in CLASSIFIERS or not all("Classif" in head or "TimmWrapper" in head for head in heads):
+        what = heads[0] if heads else f"of type {kind}"
+        return (
+            f"is not an image classifier but {what}."
+            " On the Hub, models under the task 'Image Classification' work."
+        )
+    if config.get("problem_type") == "regression":
+        return "predicts a number (problem_type 'regression'), not classes. A classifier would work."
+    if kind == "shieldgemma2":
+        return "is a vision-language model that answers with words, not an image classifier."
+    if config.get("use_pretrained_backbone") or asks_for_more(config):
+        return "asks for further files by itself while loading, which is not allowed here."
+    return ""
+
+
+@family(
+    "transformers",
+    claims=lambda config: "model_type" in config,
+    refuses=_refuses_transformers,
+    files=("preprocessor_config.json", "processor_config.json"),
+)
+def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
+    """A classifier that `AutoModelForImageClassification` loads."""
+    from transformers import AutoModelForImageClassification
+
+    with _quiet_transformers():
+        model, report = AutoModelForImageClassification.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    refuse_unfit(details["repo_id"], report.get("missing_keys", ()), report.get("mismatched_keys", ()))
+    notices: list[str] = []
+    labels, named = labels_of(model.config.id2label, notices)
+    activation: Activation = "sigmoid" if config.get("problem_type") == "multi_label_classification" else "softmax"
+    if activation == "sigmoid":
+        notices.append("Its classes do not exclude each other (multi-label): each has a probability of its own.")
+    if len(labels) == 1:
+        notices.append(f"It answers with one number, read as the probability of {labels[0]!r} against 'not {labels[0]}'.")
+    transform = _transformers_transform(folder, model.config, notices)
+    return finish(
+        model, labels, transform, notices, details, family="transformers", architecture=type(model).__name__,
+        activation=activation, named=named,
+    )  # fmt: skip
+
+
+def _transformers_transform(folder: Path, config: Any, notices: list[str]) -> Preprocess:
+    """The repository's own image processor, or a stated default where it has none that works."""
+    from transformers import AutoImageProcessor
+
+    channels = getattr(config, "num_channels", 3)
+    if channels not in (1, 3):
+        raise UnsupportedModelError(f"This model reads pictures of {channels} channels; only grey and RGB pictures can be given.")
+    if channels == 1:
+        notices.append("It reads grey pictures, so colours are taken out first.")
+    if any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        try:
+            with _quiet_transformers():
+                processor = AutoImageProcessor.from_pretrained(
+                    folder, backend="pil", trust_remote_code=False, local_files_only=True
+                )
+            return _grey_if(channels, _processor_function(processor))
+        except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+            notices.append(f"Its preprocessing could not be read ({type(error).__name__}).")
+    size = _image_size(config)
+    notices.append(
+        f"It comes without preprocessing, so a common one is assumed: resize to {size[1]} x {size[0]}, ImageNet mean and"
+        " deviation. Its answers may be worse than its authors measured."
+    )
+    return _grey_if(channels, _default_function(size))
+
+
+def _processor_function(processor: Any) -> Preprocess:
+    def preprocess(picture: Image.Image) -> Tensor:
+        pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
+        if pixels.ndim != 4 or len(pixels) != 1:
+            raise UnsupportedModelError(
+                f"This model's preprocessing gives pixels of shape {tuple(pixels.shape)}, not one picture. It is not supported."
+            )
+        return pixels[0]
+
+    size = processor(images=Image.new("RGB", (64, 64)), return_tensors="pt")["pixel_values"].shape[-2:]
+    preprocess.__doc__ = f"{type(processor).__name__}, {size[1]} x {size[0]} pixels"
+    return preprocess
+
+
+def _default_function(size: tuple[int, int]) -> Preprocess:
+    mean, std = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_STD)[:, None, None]
+
+    def preprocess(picture: Image.Image) -> Tensor:
+        resized = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return (torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255 - mean) / std
+
+    preprocess.__doc__ = f"assumed: resize to {size[1]} x {size[0]}, ImageNet mean and deviation"
+    return preprocess
+
+
+def _grey_if(channels: int, function: Preprocess) -> Preprocess:
+    if channels == 3:
+        return function
+
+    def preprocess(picture: Image.Image) -> Tensor:
+        return function(picture.convert("L").convert("RGB")).mean(0, keepdim=True)
+
+    preprocess.__doc__ = f"{function.__doc__}, grey"
+    return preprocess
+
+
+def _image_size(config: Any) -> tuple[int, int]:
+    size = getattr(config, "image_size", None) or 224
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without the library's own reports on the log: what matters of them is said on the page."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,76 @@
+"""The only hooks in the project: watch layers for the length of a `with` block, on this thread, and leave no trace."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["evaluating", "first_tensor", "replace_tensor", "watching"]
+
+See = Callable[[str, Any], Any]
+
+
+@contextmanager
+def watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
+    """While open, `see(name, output)` is called after each layer ran; what it returns, unless None, goes on instead.
+
+    A web server runs one module on several threads: a call on another thread is not seen. The hooks are gone
+    afterwards, also when an exception flies through.
+    """
+    owner = threading.get_ident()
+
+    def hook_for(name: str) -> Callable[..., Any]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            return see(name, output) if threading.get_ident() == owner else None
+
+        return hook
+
+    with ExitStack() as handles:
+        for name, layer in layers.items():
+            handles.callback(layer.register_forward_hook(hook_for(name)).remove)
+        yield
+
+
+@contextmanager
+def evaluating(module: nn.Module, lock: threading.RLock) -> Iterator[None]:
+    """While open, every part of the module is in eval mode; afterwards each part is as it was.
+
+    The lock is held only if there is something to restore: two threads must not restore each other's mode.
+    """
+    if not any(part.training for part in module.modules()):
+        yield
+        return
+    with lock:
+        training = [part for part in module.modules() if part.training]
+        for part in training:
+            part.training = False
+        try:
+            yield
+        finally:
+            for part in training:
+                part.training = True
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first floating-point tensor in a tensor, or in a tuple, list or mapping of them."""
+    if torch.is_tensor(output):
+        return output if output.is_floating_point() else None
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
+    return next((tensor for tensor in map(first_tensor, parts) if tensor is not None), None)
+
+
+def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
+    """The same structure with one tensor exchanged."""
+    if output is old:
+        return new
+    if isinstance(output, Mapping):
+        exchanged = {key: replace_tensor(value, old, new) for key, value in output.items()}
+        return type(output)(**exchanged) if type(output) is not dict else exchanged
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*(replace_tensor(part, old, new) for part in output))
+    if isinstance(output, tuple | list):
+        return type(output)(replace_tensor(part, old, new) for part in output)
+    return output

@@ -1,0 +1,154 @@
+"""What a method may look at (`Query`), and the table of all methods."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image
+from torch import Tensor
+
+from xaihub.classifier import Classifier, Pass, tap
+from xaihub.preprocessing import View
+from xaihub.records import Evidence, Prediction
+from xaihub.registry import Registry
+
+if TYPE_CHECKING:
+    from xaihub.references import ReferenceSet
+
+__all__ = ["METHODS", "Method", "Need", "Query", "method"]
+
+Need = Literal["target layer", "references", "many passes"]
+Run = Callable[["Query"], tuple[Evidence, ...]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to show a reason.
+
+    Attributes:
+        run: a query -> what it shows, best first.
+        needs: what it cannot do without.
+        summary: the first line of its docstring.
+    """
+
+    name: str
+    run: Run
+    needs: frozenset[Need]
+    summary: str
+
+    def missing(self, classifier: Classifier, references: object | None) -> str:
+        """Why it cannot run here, in words, or ""."""
+        if "target layer" in self.needs and classifier.target_layer is None:
+            return classifier.no_layer
+        if "references" in self.needs and references is None:
+            return "It needs references: labelled pictures to search."
+        return ""
+
+
+METHODS: Registry[Method] = Registry("method")
+
+
+def method(name: str, *, needs: tuple[Need, ...] = ()) -> Callable[[Run], Run]:
+    """Registers a function from a query to evidence under this name; the menus, the CLI and the tests fill themselves."""
+
+    def register(run: Run) -> Run:
+        METHODS.add(name, Method(name, run, frozenset(needs), first_line(run)))
+        return run
+
+    return register
+
+
+def first_line(function: Callable[..., object]) -> str:
+    """The first line of a function's docstring."""
+    return (function.__doc__ or "").strip().split("\n", 1)[0]
+
+
+class Query:
+    """One picture being explained, after one forward pass; everything is computed when first asked for, and once.
+
+    Args:
+        picture: upright and RGB.
+        target: the class to explain; None for the predicted one.
+        references: where twins and counterfactuals are searched.
+        against: the class a counterfactual should be of; None for the runner-up, "any" for any other.
+        k: how many examples.
+        map: the method whose heatmap each example carries.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        picture: Image.Image,
+        *,
+        target: str | int | None = None,
+        references: "ReferenceSet | None" = None,
+        against: str | int | None = None,
+        k: int = 3,
+        map: str = "gradcam",  # noqa: A002  what it is
+    ) -> None:
+        self.classifier = classifier
+        self.picture = picture
+        self.references = references
+        self.against = against
+        self.k = k
+        self.map = map
+        self.notes: dict[str, list[str]] = {}
+        self._target = None if target is None else classifier.class_index(target)
+
+    def about(self, **changes: object) -> "Query":
+        """The same picture asked differently (`target`, `references`, `against`, `k`, `map`): no new forward pass."""
+        other = copy.copy(self)
+        other.notes = {}
+        for name in ("gradients",):
+            other.__dict__.pop(name, None)
+        if "target" in changes:
+            target = changes.pop("target")
+            other._target = None if target is None else self.classifier.class_index(target)  # type: ignore[arg-type]
+        for name, value in changes.items():
+            if name not in ("references", "against", "k", "map"):
+                raise TypeError(f"A query has no {name!r} to change without a new pass.")
+            setattr(other, name, value)
+        return other
+
+    def note(self, method: str, sentence: str) -> None:
+        """Something the method must say beside what it shows."""
+        self.notes.setdefault(method, []).append(sentence)
+
+    @cached_property
+    def view(self) -> View:
+        """The pixels, the crop they show, and where it lies."""
+        return self.classifier.transform.view(self.picture)
+
+    @cached_property
+    def passed(self) -> Pass:
+        """The forward pass, tapped at the target layer."""
+        with tap(self.classifier) as run:
+            return run(self.view.pixels)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(C,), out of the graph."""
+        if self.classifier.target_layer is None:
+            return self.classifier.logits(self.view.pixels)[0]
+        return self.passed.logits[0].detach()
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        return self.classifier.prediction(self.logits)
+
+    @property
+    def target(self) -> int:
+        """The class that is explained."""
+        return self.prediction.index if self._target is None else self._target
+
+    @property
+    def activations(self) -> Tensor:
+        """(K, h, w) of the target layer."""
+        return self.passed.activations[0]
+
+    @cached_property
+    def gradients(self) -> Tensor:
+        """(K, h, w) of the target's logit to the target layer."""
+        return self.passed.gradients([self.target])[0]

@@ -1,0 +1,234 @@
+"""What is shown, as frozen records: on the CPU, out of the graph, and saved as JSON, PNG and npy."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xaihub.errors import UnknownNameError
+from xaihub.registry import nearest_name
+
+__all__ = ["Box", "Evidence", "Explanation", "Prediction", "Score"]
+
+Heatmap: TypeAlias = NDArray[np.float32]
+Box: TypeAlias = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
+Facts: TypeAlias = Mapping[str, str | int | float | bool | None]
+
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier said: (C,) probabilities with their labels.
+
+    With `softmax` they sum to one and the classes exclude each other; with `sigmoid` each stands for itself.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+
+    @property
+    def index(self) -> int:
+        """The most probable class."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def label(self) -> str:
+        return self.labels[self.index]
+
+    @property
+    def probability(self) -> float:
+        return float(self.probabilities[self.index])
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities, best first."""
+        best = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.labels[i], float(self.probabilities[i])) for i in best]
+
+    @property
+    def runner_up(self) -> int:
+        """The second most probable class: the question "why this rather than that?" asks about it."""
+        return int(np.argsort(-self.probabilities, kind="stable")[1])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One picture shown as a reason. Everything the app draws is one of these.
+
+    Attributes:
+        image: what the model saw, as (H, W) pixels.
+        caption: the sentence under it.
+        score: how strong it is (a similarity, a share); what it means stands in the caption.
+        heatmap: (H, W) in [0, 1], aligned with `image`.
+        raw: (h, w), signed, before normalisation and resizing.
+        boxes: regions of `image` that carry the reason.
+        facts: what the caption says, for programs.
+    """
+
+    image: Image.Image
+    caption: str
+    score: float | None = None
+    heatmap: Heatmap | None = None
+    raw: Heatmap | None = None
+    boxes: tuple[Box, ...] = ()
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of an evaluation: how one method did on one metric, beside its baselines."""
+
+    method: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    count: int
+    higher_is_better: bool
+    baselines: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one picture was answered as it was: `explanation["gradcam"][0].heatmap`.
+
+    Attributes:
+        image: exactly the crop that the model saw.
+        original: the picture that was given, upright.
+        crop: where the crop lies on the original, in its pixels; beyond its edges where the model saw padding.
+        target: the class that every method explains.
+        evidence: method -> what it shows, best first.
+        notes: method -> sentences on what it left out, or why it shows nothing.
+        provenance: model, revision, layer, preprocessing, versions.
+    """
+
+    image: Image.Image
+    original: Image.Image
+    crop: Box
+    prediction: Prediction
+    target: int
+    evidence: Mapping[str, tuple[Evidence, ...]]
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, method: str) -> tuple[Evidence, ...]:
+        if method in self.evidence:
+            return self.evidence[method]
+        known = ", ".join(self.evidence) or "none"
+        why = " ".join(self.notes.get(method, ())) or nearest_name(method, list(self.evidence)).strip()
+        raise UnknownNameError(f"This explanation holds no {method!r}. It holds: {known}. {why}".strip())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.evidence)
+
+    def __contains__(self, method: object) -> bool:
+        return method in self.evidence
+
+    @property
+    def target_label(self) -> str:
+        return self.prediction.labels[self.target]
+
+    def on_original(self, evidence: Evidence) -> Heatmap:
+        """(H, W) the evidence's heatmap on the original picture: zero where the model never looked."""
+        if evidence.heatmap is None:
+            raise ValueError("This evidence has no heatmap.")
+        return _place(evidence.heatmap, self.crop, self.original.size)
+
+    def save(self, folder: str | Path) -> Path:
+        """The folder that now holds `explanation.json`, the pictures as PNG and the maps as npy.
+
+        It is written beside its final place and moved there at once, so no reader sees half of it.
+        A folder that is already there is replaced only if it holds an explanation.
+        """
+        folder = Path(folder)
+        _refuse_to_replace(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            draft.chmod(0o755)
+            self._write(draft)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(draft, folder)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return folder
+
+    def _write(self, folder: Path) -> None:
+        self.image.save(folder / "image.png")
+        self.original.save(folder / "original.png")
+        shown = {method: _write_evidence(folder, method, self.evidence[method]) for method in self.evidence}
+        record = {
+            "format": 1,
+            "prediction": {
+                "label": self.prediction.label,
+                "probability": self.prediction.probability,
+                "activation": self.prediction.activation,
+                "classes": [
+                    {"label": label, "probability": float(probability)}
+                    for label, probability in zip(self.prediction.labels, self.prediction.probabilities, strict=True)
+                ],
+            },
+            "target": {"index": self.target, "label": self.target_label},
+            "crop": list(self.crop),
+            "evidence": shown,
+            "notes": {name: list(lines) for name, lines in self.notes.items()},
+            "provenance": dict(self.provenance),
+        }
+        (folder / "explanation.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    ours = (folder / "explanation.json").exists()
+    if folder.exists() and not ours and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{str(folder)!r} exists and holds something else than an explanation. Name another folder.")
+
+
+def _write_evidence(folder: Path, method: str, shown: tuple[Evidence, ...]) -> list[dict[str, Any]]:
+    rows = []
+    for rank, evidence in enumerate(shown):
+        name = f"{method}-{rank}" if len(shown) > 1 else method
+        files = {"image": f"{name}.png"}
+        evidence.image.save(folder / files["image"])
+        for kind, values in (("heatmap", evidence.heatmap), ("raw", evidence.raw)):
+            if values is not None:
+                files[kind] = f"{name}-{kind}.npy"
+                np.save(folder / files[kind], values, allow_pickle=False)
+        rows.append(
+            {
+                "caption": evidence.caption,
+                "score": evidence.score,
+                "boxes": [list(box) for box in evidence.boxes],
+                "facts": dict(evidence.facts),
+                "files": files,
+            }
+        )
+    return rows
+
+
+def _place(heatmap: Heatmap, crop: Box, size: tuple[int, int]) -> Heatmap:
+    """The map resampled so that its corners fall on the crop's, in a picture of (width, height), bilinear."""
+    width, height = size
+    left, upper, right, lower = crop
+    rows, columns = heatmap.shape
+    x = (np.arange(width) + 0.5 - left) * columns / (right - left) - 0.5
+    y = (np.arange(height) + 0.5 - upper) * rows / (lower - upper) - 0.5
+    inside = (abs(y - (rows - 1) / 2) <= rows / 2)[:, None] & (abs(x - (columns - 1) / 2) <= columns / 2)[None, :]
+    across = _blend_axis(heatmap, np.clip(x, 0, columns - 1), axis=1)
+    return np.where(inside, _blend_axis(across, np.clip(y, 0, rows - 1), axis=0), 0).astype(np.float32)
+
+
+def _blend_axis(values: Heatmap, place: NDArray[np.float64], axis: int) -> Heatmap:
+    low = np.floor(place).astype(np.int64)
+    high = np.minimum(low + 1, values.shape[axis] - 1)
+    share = (place - low).reshape((-1, 1) if axis == 0 else (1, -1))
+    return (np.take(values, low, axis) * (1 - share) + np.take(values, high, axis) * share).astype(np.float32)
