@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xaihub.building import build_references as build_references
     from xaihub.cam import cam as cam
     from xaihub.classifier import Classifier as Classifier
     from xaihub.classifier import tap as tap
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from xaihub.records import Prediction as Prediction
     from xaihub.records import Score as Score
     from xaihub.references import ReferenceSet as ReferenceSet
-    from xaihub.references import build_references as build_references
     from xaihub.references import load_references as load_references
 
 __version__ = "0.1.0"
@@ -55,7 +55,7 @@ _HOMES = {
     "ReferenceSet": "references",
     "Score": "records",
     "XaihubError": "errors",
-    "build_references": "references",
+    "build_references": "building",
     "cam": "cam",
     "embedder": "embedders",
     "explain": "explaining",

@@ -81,7 +81,7 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def shown(raw: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, H, W) in [0, 1] of raw maps (N, h, w): the positive part, bilinear, over its largest value; zeros stay zeros."""
+    """(N, H, W) in [0, 1] of raw maps (N, h, w): the positive part, enlarged, over its largest value; zeros stay."""
     positive = interpolate(raw.nan_to_num().relu()[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
     largest = positive.amax((-2, -1), keepdim=True)
     return torch.where(largest > 0, positive / largest.clamp_min(torch.finfo(torch.float32).tiny), 0)

@@ -16,7 +16,8 @@ from xaihub.hooks import evaluating, first_tensor, replace_tensor, watching
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.records import Prediction
 from xaihub.registry import nearest_name
-from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named, to_maps
+from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named
+from xaihub.tracing import to_maps
 
 __all__ = ["Classifier", "Pass", "tap"]
 
@@ -131,7 +132,9 @@ class Classifier:
                 return self.labels.index(target)
             if not target.lstrip("-").isdigit():
                 near = nearest_name(target, list(self.labels))
-                raise UnknownNameError(f"{self.repo_id} has no class {target!r}.{near} It has {len(self.labels)} classes.")
+                raise UnknownNameError(
+                    f"{self.repo_id} has no class {target!r}.{near} It has {len(self.labels)} classes."
+                )
         if not 0 <= int(target) < len(self.labels):
             raise UnknownNameError(f"{self.repo_id} has classes 0 to {len(self.labels) - 1}, so not {target}.")
         return int(target)
@@ -181,7 +184,9 @@ def _textured_picture() -> Image.Image:
     """A fixed picture with structure at every scale: a flat one would leave half of a network silent."""
     generator = np.random.default_rng(0)
     layers = [
-        np.asarray(Image.fromarray(generator.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize((256, 256)), dtype=np.float32)
+        np.asarray(
+            Image.fromarray(generator.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize((256, 256)), dtype=np.float32
+        )
         for n in (3, 8, 24, 64, 128)
     ]
     return Image.fromarray(np.clip((np.mean(layers, axis=0) - 128) * 2 + 128, 0, 255).astype(np.uint8))
@@ -203,7 +208,7 @@ class Pass:
     @property
     def activations(self) -> Tensor:
         """(N, K, h, w) of the target layer, out of the graph, float32."""
-        return to_maps(self._kept.detach(), self._layer, self._input_size).float()
+        return to_maps(self._kept.detach(), self._layer.view, self._input_size).float()
 
     def gradients(self, targets: Tensor | Sequence[int]) -> Tensor:
         """(N, K, h, w) of each picture's target logit to the layer's output.
@@ -218,7 +223,7 @@ class Pass:
             (gradient,) = torch.autograd.grad(chosen, [self._kept], retain_graph=True, allow_unused=True)
         if gradient is None:
             raise TargetLayerError(f"The answer does not depend on layer {self._layer.name}. Choose another layer.")
-        return to_maps(gradient, self._layer, self._input_size).float()
+        return to_maps(gradient, self._layer.view, self._input_size).float()
 
     @property
     def embedding(self) -> Tensor:

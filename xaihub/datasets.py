@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,15 @@ def open_dataset(
 def from_pairs(name: str, pairs: Sequence[tuple[str, str, Image.Image]]) -> LabelledPictures:
     """Pictures that are in memory already: (key, label, picture)."""
     labels = tuple(dict.fromkeys(label for _, label, _ in pairs))
-    return LabelledPictures(name, [(key, label, lambda p=picture: p) for key, label, picture in pairs], labels)
+    return LabelledPictures(name, [(key, label, partial(_same, picture)) for key, label, picture in pairs], labels)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _cell(rows: Any, index: int, column: str) -> Any:
+    return rows[index][column]
 
 
 def _folder(folder: Path, limit: int | None, seed: int) -> LabelledPictures:
@@ -122,7 +131,7 @@ def _folder(folder: Path, limit: int | None, seed: int) -> LabelledPictures:
     for name in classes:
         for path in sorted((folder / name).rglob("*")):
             if path.suffix.lower() in _SUFFIXES and path.is_file() and path.resolve().is_relative_to(root):
-                found.append((str(path.relative_to(folder)), name, lambda path=path: path))
+                found.append((str(path.relative_to(folder)), name, partial(_same, path)))
     if not found:
         raise DatasetError(
             f"{str(folder)!r} holds no pictures in class folders. Put each class's pictures in a folder named after it."
@@ -154,7 +163,14 @@ def _hub_dataset(
         if streamed:
             rows = list(rows.shuffle(seed=seed, buffer_size=_BUFFER).take(limit or _BUFFER))
             found = [
-                _source(f"row {i}", row[label_column] if label_column else None, names, lambda row=row: row[picture_column], repo, token)
+                _source(
+                    f"row {i}",
+                    row[label_column] if label_column else None,
+                    names,
+                    partial(row.__getitem__, picture_column),
+                    repo,
+                    token,
+                )
                 for i, row in enumerate(rows)
             ]
             note = f"{len(found)} pictures from the beginning of a large dataset, shuffled"
@@ -162,7 +178,7 @@ def _hub_dataset(
         else:
             labels = rows[label_column] if label_column else [None] * len(rows)
             found = [
-                _source(f"{split}/{i}", label, names, lambda i=i: rows[i][picture_column], repo, token)
+                _source(f"{split}/{i}", label, names, partial(_cell, rows, i, picture_column), repo, token)
                 for i, label in enumerate(labels)
             ]
             chosen = _draw(found, limit, seed)
@@ -170,7 +186,9 @@ def _hub_dataset(
     if not chosen:
         raise DatasetError(f"{repo_id} has no rows in its split {split!r}. Name another split.")
     labels = tuple(names or sorted({label for _, label, _ in chosen if label is not None}))
-    return LabelledPictures(repo_id, chosen, labels, repo.revision, config, split, note, not (repo.private or repo.gated))
+    return LabelledPictures(
+        repo_id, chosen, labels, repo.revision, config, split, note, not (repo.private or repo.gated)
+    )
 
 
 def _refuse_foreign_files(repo: hub.Repo) -> None:
@@ -186,7 +204,9 @@ def _refuse_foreign_files(repo: hub.Repo) -> None:
     configs = [entry for entry in repo.card.get("configs") or () if isinstance(entry, Mapping)]
     for name in names([[entry.get("data_files"), entry.get("data_dir")] for entry in configs]):
         if "://" in name or name.startswith(("/", "~")) or ".." in name:
-            raise DatasetError(f"The card of {repo.repo_id} points to {name[:80]!r}, outside of its own files, so it is not read.")
+            raise DatasetError(
+                f"The card of {repo.repo_id} points to {name[:80]!r}, outside of its own files, so it is not read."
+            )
 
 
 def _config_and_split(repo: hub.Repo, config: str | None, split: str | None, token: hub.Token) -> tuple[str, str]:
@@ -224,7 +244,9 @@ def _columns(features: Mapping[str, Any], repo_id: str) -> tuple[str, str | None
     pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if not pictures:
         kinds = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in list(features.items())[:8])
-        raise DatasetError(f"{repo_id} has no column of pictures; its columns are: {kinds or 'unknown'}. Use an image dataset.")
+        raise DatasetError(
+            f"{repo_id} has no column of pictures; its columns are: {kinds or 'unknown'}. Use an image dataset."
+        )
     picture = "image" if "image" in pictures else pictures[0]
     classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     texts = [
@@ -232,7 +254,8 @@ def _columns(features: Mapping[str, Any], repo_id: str) -> tuple[str, str | None
         if isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string", "int64", "int32", "bool")
         and name.lower() in ("label", "labels", "class", "category", "target", "class_name", "label_name")
     ]  # fmt: skip
-    label = next((name for name in ("label", "labels", "fine_label") if name in classes), (classes or texts or [None])[0])
+    usual = [name for name in ("label", "labels", "fine_label") if name in classes]
+    label = next(iter(usual or classes or texts), None)
     names = tuple(features[label].names) if label in classes and label is not None else None
     return picture, label, names
 
@@ -300,4 +323,6 @@ def _explained(repo_id: str) -> Iterator[None]:
         raise
     except (theirs.DatasetsError, FileNotFoundError, ValueError, OSError, KeyError, RuntimeError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise DatasetError(f"{repo_id} could not be read as a dataset ({line}). Use a dataset of pictures and labels.") from error
+        raise DatasetError(
+            f"{repo_id} could not be read as a dataset ({line}). Use a dataset of pictures and labels."
+        ) from error

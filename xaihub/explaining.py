@@ -58,7 +58,14 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
     notes = reasons | {name: tuple(sentences) for name, sentences in query.notes.items()}
     view = query.view
     return Explanation(
-        view.image, query.picture, view.crop, query.prediction, query.target, evidence, notes, provenance(query.classifier)
+        view.image,
+        query.picture,
+        view.crop,
+        query.prediction,
+        query.target,
+        evidence,
+        notes,
+        provenance(query.classifier),
     )
 
 
@@ -82,7 +89,9 @@ def provenance(classifier: Classifier) -> dict[str, object]:
         "preprocessing": classifier.transform.description,
         "notices": list(classifier.notices),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: _version(name) for name in ("xaihub", "torch", "torchvision", "transformers", "timm", "pillow")},
+        "versions": {
+            name: _version(name) for name in ("xaihub", "torch", "torchvision", "transformers", "timm", "pillow")
+        },
     }
 
 

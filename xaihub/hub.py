@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,18 @@ from xaihub.errors import (
 )
 from xaihub.progress import Progress, silent
 
-__all__ = ["Repo", "Token", "clean_repo_id", "fetch", "look", "own_file", "parameter_count", "push_folder", "read_json", "search_models"]
+__all__ = [
+    "Repo",
+    "Token",
+    "clean_repo_id",
+    "fetch",
+    "look",
+    "own_file",
+    "parameter_count",
+    "push_folder",
+    "read_json",
+    "search_models",
+]
 
 Token = str | bool | None  # a token; False for none at all; None for what this machine is logged in with
 RepoType = Literal["model", "dataset", "space"]
@@ -70,7 +82,8 @@ def clean_repo_id(text: str) -> str:
     repo_id = re.sub(r"/(tree|blob|resolve)/.*$", "", repo_id).strip("/")
     if not _REPO_ID.match(repo_id) or "--" in repo_id or ".." in repo_id:
         raise RepoNotFoundError(
-            f"{text[:120]!r} is not the id of a repository. An id looks like 'microsoft/resnet-18': an owner, a slash, a name."
+            f"{text[:120]!r} is not the id of a repository. An id looks like 'microsoft/resnet-18': an owner, a"
+            " slash, a name."
         )
     return repo_id
 
@@ -84,9 +97,15 @@ def look(repo_id: str, *, revision: str | None = None, token: Token = None, repo
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
-    info_of = {"model": api.model_info, "dataset": api.dataset_info, "space": api.space_info}[repo_type]
+    info_of: dict[str, Callable[..., Any]] = {
+        "model": api.model_info,
+        "dataset": api.dataset_info,
+        "space": api.space_info,
+    }
     with _explained(repo_id, revision, token, repo_type):
-        info: Any = info_of(repo_id, revision=revision, files_metadata=True, timeout=_SECONDS_TO_ANSWER, token=token)
+        info = info_of[repo_type](
+            repo_id, revision=revision, files_metadata=True, timeout=_SECONDS_TO_ANSWER, token=token
+        )
     card = info.card_data.to_dict() if getattr(info, "card_data", None) else {}
     tags = tuple(info.tags or ())
     licence = card.get("license") or next((tag.split(":", 1)[1] for tag in tags if tag.startswith("license:")), None)
@@ -114,7 +133,9 @@ def read_json(repo: Repo, path: str, *, token: Token = None) -> dict[str, Any]:
     if path not in repo.files:
         return {}
     if repo.files[path] > _LARGEST_JSON:
-        raise DownloadError(f"{path} of {repo.repo_id} has {repo.files[path] / 2**20:.0f} MB; that is no configuration.")
+        raise DownloadError(
+            f"{path} of {repo.repo_id} has {repo.files[path] / 2**20:.0f} MB; that is no configuration."
+        )
     text = (fetch(repo, [path], token=token) / path).read_text("utf-8", errors="replace")
     try:
         value = json.loads(text)
@@ -137,7 +158,7 @@ def fetch(repo: Repo, paths: Sequence[str], *, token: Token = None, progress: Pr
     total = max(1, sum(repo.files.get(path, 0) for path in paths))
     before, folder = 0, Path()
     for path in paths:
-        bar = _bar(lambda done, path=path, before=before: progress(min(1.0, (before + done) / total), f"Downloading {path}"))
+        bar = _bar(partial(_report, progress, path, before, total))
         with _explained(repo.repo_id, repo.revision, token, repo.repo_type):
             file = hf_hub_download(
                 repo.repo_id, path, revision=repo.revision, repo_type=repo.repo_type, token=token, tqdm_class=bar
@@ -168,6 +189,10 @@ def own_file(repo: Repo, path: str, *, token: Token = None) -> Path | None:
     return file if inside_own and file.is_file() else None
 
 
+def _report(progress: Progress, path: str, before: int, total: int, done: int) -> None:
+    progress(min(1.0, (before + done) / total), f"Downloading {path}")
+
+
 def parameter_count(repo: Repo, paths: Sequence[str], *, token: Token = None) -> int:
     """How many parameters these safetensors files hold, read from their headers alone."""
     from huggingface_hub import HfApi
@@ -175,7 +200,9 @@ def parameter_count(repo: Repo, paths: Sequence[str], *, token: Token = None) ->
     api = HfApi(token=token)
     with _explained(repo.repo_id, repo.revision, token, repo.repo_type):
         headers = [
-            api.parse_safetensors_file_metadata(repo.repo_id, path, revision=repo.revision, repo_type=repo.repo_type, token=token)
+            api.parse_safetensors_file_metadata(
+                repo.repo_id, path, revision=repo.revision, repo_type=repo.repo_type, token=token
+            )
             for path in paths
         ]
     return sum(sum(header.parameter_count.values()) for header in headers)
@@ -190,7 +217,7 @@ def search_models(text: str, *, limit: int = 12, token: Token = False) -> list[s
             pipeline_tag="image-classification", search=text.strip() or None, sort="downloads", limit=limit
         )
         return [model.id for model in found]
-    except Exception as error:  # noqa: BLE001  a suggestion that fails is no suggestion, whatever the reason
+    except Exception as error:
         if isinstance(error, XaihubError):
             raise
         return []
@@ -263,11 +290,14 @@ def _explained(repo_id: str, revision: str | None, token: Token, repo_type: str)
         raise
     except theirs.GatedRepoError as error:
         raise AccessDeniedError(
-            f"{repo_id} is gated: its authors ask people to accept their terms. Open its page on the Hub, accept them, and"
+            f"{repo_id} is gated: its authors ask people to accept their terms. Open its page on the Hub,"
+            " accept them, and"
             f" sign in here{' with the account that did' if token else ''}."
         ) from error
     except theirs.RevisionNotFoundError as error:
-        raise RepoNotFoundError(f"{repo_id} has no revision {revision!r}. Leave the revision out, or give a commit.") from error
+        raise RepoNotFoundError(
+            f"{repo_id} has no revision {revision!r}. Leave the revision out, or give a commit."
+        ) from error
     except theirs.RepositoryNotFoundError as error:
         if _status(error) == 401 and "credentials" in str(error).lower():
             raise _bad_token() from error
@@ -284,7 +314,9 @@ def _explained(repo_id: str, revision: str | None, token: Token, repo_type: str)
     except (theirs.HTTPError, ConnectionError, TimeoutError) as error:
         raise _unreachable(repo_id) from error
     except theirs.HFValidationError as error:
-        raise RepoNotFoundError(f"{repo_id!r} is not the id of a repository. An id looks like 'microsoft/resnet-18'.") from error
+        raise RepoNotFoundError(
+            f"{repo_id!r} is not the id of a repository. An id looks like 'microsoft/resnet-18'."
+        ) from error
     except (OSError, theirs.SafetensorsParsingError) as error:
         raise DownloadError(f"A file of {repo_id} did not arrive whole ({_first_line(error)}). Try again.") from error
 
@@ -297,7 +329,9 @@ def _http_error(repo_id: str, error: Exception) -> HubError:
         return AccessDeniedError(f"The Hub does not let this token do that with {repo_id}: {_first_line(error)}")
     if status == 429:
         return HubUnreachableError("The Hub is answering too many requests from here. Wait a minute and try again.")
-    return HubUnreachableError(f"The Hub failed while answering for {repo_id} (status {status}). Try again in a minute.")
+    return HubUnreachableError(
+        f"The Hub failed while answering for {repo_id} (status {status}). Try again in a minute."
+    )
 
 
 def _bad_token() -> AccessDeniedError:

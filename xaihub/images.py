@@ -3,10 +3,11 @@
 Pictures are RGB `PIL.Image`s, upright, eight bits a channel; heatmaps are float arrays (H, W).
 """
 
+import hashlib
 import io
 import warnings
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ __all__ = [
     "heat_in_words",
     "open_picture",
     "perceptual_hash",
+    "pixel_digest",
     "resize_heatmap",
     "thumbnail",
 ]
@@ -72,16 +74,17 @@ def open_picture(source: PictureLike, *, max_pixels: int = MAX_PIXELS) -> Image.
         stream.close()
 
 
-def _stream(source: str | Path | bytes) -> tuple[str, io.BufferedIOBase]:
+def _stream(source: str | Path | bytes) -> tuple[str, IO[bytes]]:
     """What to call it, and its bytes as a file; empty, missing and oversized files are refused here."""
     if isinstance(source, bytes):
-        name, size, stream = "This picture", len(source), io.BytesIO(source)
+        stream: IO[bytes] = io.BytesIO(source)
+        name, size = "This picture", len(source)
     else:
         path = Path(source)
         name = repr(path.name)
         if not path.is_file():
             raise PictureError(f"There is no file {str(source)!r}. Give the path of a picture.")
-        size, stream = path.stat().st_size, path.open("rb")  # type: ignore[assignment]
+        size, stream = path.stat().st_size, path.open("rb")
     if size == 0 or size > MAX_BYTES:
         stream.close()
         why = "is empty (0 bytes)" if size == 0 else f"has {size / 2**20:.0f} MB, more than {MAX_BYTES / 2**20:.0f} MB"
@@ -153,6 +156,11 @@ def perceptual_hash(picture: Image.Image) -> int:
     """64 bits, whether each of 8 x 8 cells is brighter than its left neighbour (dHash, Krawetz 2013)."""
     grey = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+
+
+def pixel_digest(picture: Image.Image) -> str:
+    """sha256 of a picture's pixels, in hex: equal for equal pictures, whatever file they came in."""
+    return hashlib.sha256(picture.convert("RGB").tobytes()).hexdigest()
 
 
 def resize_heatmap(heatmap: NDArray[np.floating], size: tuple[int, int]) -> Heatmap:

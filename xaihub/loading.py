@@ -20,6 +20,7 @@ from xaihub.errors import (
     UnsupportedModelError,
 )
 from xaihub.families import FAMILIES, family_of, from_torchvision, read_config, weight_files
+from xaihub.folders import file_digest
 from xaihub.progress import Progress, silent
 from xaihub.registry import nearest_name
 
@@ -168,11 +169,7 @@ def _plan_folder(folder: Path, name: str | None = None) -> Plan:
 
 def _digest(folder: Path, names: list[str]) -> str:
     """40 hex digits that change with the files: what a commit sha is to a repository."""
-    digest = hashlib.sha256()
-    for name in names:
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:40]
+    return hashlib.sha256("".join(file_digest(folder / name) for name in names).encode()).hexdigest()[:40]
 
 
 def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Limits) -> Plan:
@@ -192,18 +189,29 @@ def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Lim
     size = sum(repo.files[name] for name in files)
     if size > limits.size:
         raise TooLargeError(
-            f"{repo_id} has {size / 2**20:,.0f} MB of weights; this host takes at most {limits.size / 2**20:,.0f} MB. Try a smaller"
+            f"{repo_id} has {size / 2**20:,.0f} MB of weights; this host takes at most"
+            f" {limits.size / 2**20:,.0f} MB. Try a smaller"
             " model of the same kind, or run xaihub on your own machine with XAIHUB_MAX_MEGABYTES raised."
         )
     tensors = [name for name in weights if name.endswith(".safetensors")]
     parameters = hub.parameter_count(repo, tensors, token=token)
     if parameters > limits.parameters:
         raise TooLargeError(
-            f"{repo_id} has {parameters / 1e6:,.0f} M parameters; this host runs at most {limits.parameters / 1e6:,.0f} M. Try a"
+            f"{repo_id} has {parameters / 1e6:,.0f} M parameters; this host runs at most"
+            f" {limits.parameters / 1e6:,.0f} M. Try a"
             " smaller model of the same kind, or run xaihub on your own machine with XAIHUB_MAX_PARAMETERS raised."
         )
     return Plan(
-        repo_id, found.name, repo.revision, size, parameters, repo.task, repo.licence, tuple(files), repo=repo, config=config
+        repo_id,
+        found.name,
+        repo.revision,
+        size,
+        parameters,
+        repo.task,
+        repo.licence,
+        tuple(files),
+        repo=repo,
+        config=config,
     )
 
 
@@ -256,12 +264,13 @@ def fetch_checked(url: str, folder: Path, *, progress: Progress = silent) -> Pat
             raise DownloadError(f"{name} did not arrive whole: its sha256 does not begin with {expected}. Try again.")
         os.replace(draft, file)
     except (URLError, ConnectionError, TimeoutError) as error:
-        raise HubUnreachableError(f"The server of torchvision's weights does not answer, so {name} cannot be had now.") from error
+        raise HubUnreachableError(
+            f"The server of torchvision's weights does not answer, so {name} cannot be had now."
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
     return file
 
 
 def _starts_with(file: Path, digits: str) -> bool:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest().startswith(digits)
+    return file_digest(file).startswith(digits)

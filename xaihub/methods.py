@@ -51,7 +51,7 @@ METHODS: Registry[Method] = Registry("method")
 
 
 def method(name: str, *, needs: tuple[Need, ...] = ()) -> Callable[[Run], Run]:
-    """Registers a function from a query to evidence under this name; the menus, the CLI and the tests fill themselves."""
+    """Registers a function from a query to evidence under this name; menus, CLI and tests fill themselves."""
 
     def register(run: Run) -> Run:
         METHODS.add(name, Method(name, run, frozenset(needs), first_line(run)))

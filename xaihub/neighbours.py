@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from xaihub.cam import CAMS, heatmaps, shown
 from xaihub.embedders import EMBEDDERS
-from xaihub.images import perceptual_hash
+from xaihub.images import perceptual_hash, pixel_digest
 from xaihub.methods import Query, method
 from xaihub.records import Evidence
-from xaihub.references import Neighbour, ReferenceSet, digest_of
+from xaihub.references import Neighbour, ReferenceSet
 
 __all__ = ["counterfactuals", "twins"]
 
@@ -29,7 +29,9 @@ def twins(query: Query) -> tuple[Evidence, ...]:
     label = query.classifier.labels[predicted]
     found = references.nearest(_embedding(query), query.k, predicted=predicted, leave_out=_left_out(query, "twins"))
     if not found:
-        query.note("twins", f"None of the {len(references):,} references is predicted {label!r}, so there is no twin to show.")
+        query.note(
+            "twins", f"None of the {len(references):,} references is predicted {label!r}, so there is no twin to show."
+        )
     return _shown(query, "twin", found)
 
 
@@ -56,7 +58,9 @@ def counterfactuals(query: Query) -> tuple[Evidence, ...]:
         found = references.nearest(embedding, query.k, predicted_not=predicted, leave_out=out)
     if not found:
         label = query.classifier.labels[predicted]
-        query.note("counterfactuals", f"All references are predicted {label!r}: there is no other class to compare with.")
+        query.note(
+            "counterfactuals", f"All references are predicted {label!r}: there is no other class to compare with."
+        )
     return _shown(query, "counterfactual", found)
 
 
@@ -76,7 +80,9 @@ def _wanted(query: Query) -> int | None:
     wanted = query.classifier.class_index(query.against)
     if wanted == query.prediction.index:
         label = query.classifier.labels[wanted]
-        query.note("counterfactuals", f"The picture itself is called {label!r}; its nearest of any other class are shown.")
+        query.note(
+            "counterfactuals", f"The picture itself is called {label!r}; its nearest of any other class are shown."
+        )
         return None
     return wanted
 
@@ -90,7 +96,7 @@ def _left_out(query: Query, name: str) -> NDArray[np.int64]:
     """The query itself and its near copies among the references; that they are left out is said."""
     image = query.view.image
     references = _references(query)
-    rows = references.duplicates(_embedding(query), digest_of(image), perceptual_hash(image))
+    rows = references.duplicates(_embedding(query), pixel_digest(image), perceptual_hash(image))
     if len(rows):
         some = ", ".join(references.keys[row] for row in rows[:3])
         query.note(name, f"This picture, or a near copy, is among the references ({some}) and was left out.")

@@ -53,7 +53,9 @@ class Transform:
         self.low = black  # (C,) what black becomes
         self.span = torch.where((white - black).abs() > 1e-9, white - black, torch.ones_like(black))
         pure = (self._constant(255, 0, 0), self._constant(0, 255, 0), self._constant(0, 0, 255))
-        self.mixing = torch.stack([(answer - black) / self.span for answer in pure], dim=1)  # (C, 3) of red, green, blue
+        self.mixing = torch.stack(
+            [(answer - black) / self.span for answer in pure], dim=1
+        )  # (C, 3) of red, green, blue
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """(C, H, W) float32 of an RGB picture.
@@ -117,7 +119,9 @@ class Transform:
 
     def _ramp(self, levels: NDArray[np.float32]) -> NDArray[np.float64]:
         """(H, W) of a ramp (height, width) as the network sees it, in [0, 1]."""
-        dither = np.random.default_rng(0).random((64, 64), dtype=np.float32)  # else 8 bits move large pictures by pixels
+        dither = np.random.default_rng(0).random(
+            (64, 64), dtype=np.float32
+        )  # else 8 bits move large pictures by pixels
         tiles = -(-levels.shape[0] // 64), -(-levels.shape[1] // 64)
         noise = np.tile(dither, tiles)[: levels.shape[0], : levels.shape[1]]
         grey = np.floor(levels * 254 + noise).astype(np.uint8)

@@ -24,7 +24,9 @@ def until(seconds: float, progress: Progress, what: str) -> Progress:
 
     def watched(share: float, stage: str) -> None:
         if time.monotonic() > end:
-            raise CancelledError(f"{what} took longer than the limit of {seconds:.0f} s on this host. Try something smaller.")
+            raise CancelledError(
+                f"{what} took longer than the limit of {seconds:.0f} s on this host. Try something smaller."
+            )
         progress(share, stage)
 
     return watched

@@ -1,9 +1,6 @@
 """What is shown, as frozen records: on the CPU, out of the graph, and saved as JSON, PNG and npy."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xaihub.errors import UnknownNameError
+from xaihub.folders import replacing
 from xaihub.registry import nearest_name
 
 __all__ = ["Box", "Evidence", "Explanation", "Prediction", "Score"]
@@ -21,7 +19,6 @@ __all__ = ["Box", "Evidence", "Explanation", "Prediction", "Score"]
 Heatmap: TypeAlias = NDArray[np.float32]
 Box: TypeAlias = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 Facts: TypeAlias = Mapping[str, str | int | float | bool | None]
-
 
 
 @dataclass(frozen=True)
@@ -149,18 +146,8 @@ class Explanation:
         A folder that is already there is replaced only if it holds an explanation.
         """
         folder = Path(folder)
-        _refuse_to_replace(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            draft.chmod(0o755)
+        with replacing(folder, "explanation.json") as draft:
             self._write(draft)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(draft, folder)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
         return folder
 
     def _write(self, folder: Path) -> None:
@@ -185,12 +172,6 @@ class Explanation:
             "provenance": dict(self.provenance),
         }
         (folder / "explanation.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
-
-
-def _refuse_to_replace(folder: Path) -> None:
-    ours = (folder / "explanation.json").exists()
-    if folder.exists() and not ours and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(f"{str(folder)!r} exists and holds something else than an explanation. Name another folder.")
 
 
 def _write_evidence(folder: Path, method: str, shown: tuple[Evidence, ...]) -> list[dict[str, Any]]:

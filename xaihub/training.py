@@ -16,7 +16,9 @@ Augment = Callable[[Tensor, Generator], Tensor]
 class TrainingSettings:
     """How a classifier is fitted."""
 
-    seed: int = 0  # of the order of the pictures, of the augmentation and of dropout; the first weights are the caller's
+    seed: int = (
+        0  # of the order of the pictures, of the augmentation and of dropout; the first weights are the caller's
+    )
     epochs: int = 10  # often enough for a small network from scratch on a few thousand pictures
     batch_size: int = 32  # small: more steps per epoch, and it fits in any memory
     learning_rate: float = 1e-3  # the peak; AdamW's usual value from scratch, take a tenth or less for fine-tuning

@@ -48,7 +48,11 @@ FAMILIES: Registry[Family] = Registry("family of models")
 
 
 def family(
-    name: str, *, claims: Callable[[Config], bool], refuses: Callable[[Config], str] = lambda config: "", files: tuple[str, ...] = ()
+    name: str,
+    *,
+    claims: Callable[[Config], bool],
+    refuses: Callable[[Config], str] = lambda _config: "",
+    files: tuple[str, ...] = (),
 ) -> Callable[[Load], Load]:
     """Registers a loader; families are asked in the order they were registered, whether a config is theirs."""
 
@@ -68,7 +72,8 @@ def family_of(config: Config, where: str) -> Family:
     found = next((entry for entry in FAMILIES.values() if entry.claims(config)), None)
     if found is None:
         raise UnsupportedModelError(
-            f"{where} has a config.json that no known library claims. What works: image classifiers of transformers and timm,"
+            f"{where} has a config.json that no known library claims. What works: image classifiers of"
+            " transformers and timm,"
             " and torchvision's with 'architecture' in config.json."
         )
     if reason := found.refuses(config):
@@ -91,11 +96,16 @@ def weight_files(files: Mapping[str, int], where: str) -> list[str]:
     if pickles:
         raise UnsupportedModelError(
             f"{where} has its weights only as {pickles[0]}, a format that can run programs when opened, so it is not"
-            " opened here. Its author can convert it at https://huggingface.co/spaces/safetensors/convert; then it works."
+            " opened here. Its author can convert it at https://huggingface.co/spaces/safetensors/convert;"
+            " then it works."
         )
     if "adapter_config.json" in files:
-        raise UnsupportedModelError(f"{where} is an adapter, not a whole model. Merge it into its base model and publish that.")
-    raise UnsupportedModelError(f"{where} has no weights (no model.safetensors). It may not be a model that is ready to use.")
+        raise UnsupportedModelError(
+            f"{where} is an adapter, not a whole model. Merge it into its base model and publish that."
+        )
+    raise UnsupportedModelError(
+        f"{where} has no weights (no model.safetensors). It may not be a model that is ready to use."
+    )
 
 
 def labels_of(id2label: Mapping[Any, Any], notices: list[str], classes: int | None = None) -> tuple[list[str], bool]:
@@ -114,7 +124,8 @@ def refuse_unfit(where: str, missing: Any, unexpected: Any) -> None:
     lost = sorted(map(str, missing)) or sorted(map(str, unexpected))
     if lost:
         raise UnsupportedModelError(
-            f"{where} has weights that do not fill its network ({len(lost)} do not fit, such as {lost[0][:120]}). A part of it"
+            f"{where} has weights that do not fill its network ({len(lost)} do not fit, such as"
+            f" {lost[0][:120]}). A part of it"
             " would be random, so its answers would mean nothing. A model that was fine-tuned for classification works."
         )
 

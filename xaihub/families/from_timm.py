@@ -32,7 +32,9 @@ def asks_for_more(config: Config) -> bool:
 
 def _claims_timm(config: Config) -> bool:
     """A config that names an architecture; the wrapper that transformers writes has a model_type as well."""
-    torchvision = str(config.get("architecture")).startswith("torchvision.") or config.get("library_name") == "torchvision"
+    torchvision = (
+        str(config.get("architecture")).startswith("torchvision.") or config.get("library_name") == "torchvision"
+    )
     return "architecture" in config and "model_type" not in config and not torchvision
 
 
@@ -42,7 +44,8 @@ def _refuses_timm(config: Config) -> str:
     name = str(config.get("architecture", ""))
     if not timm.is_model(name.split(".")[0]):
         return (
-            f"names the architecture {name!r}, which neither torchvision nor timm {timm.__version__} knows. Bring a network"
+            f"names the architecture {name!r}, which neither torchvision nor timm {timm.__version__} knows."
+            " Bring a network"
             " of your own with Classifier.from_module."
         )
     if asks_for_more({**config, "architecture": name.split(".")[0]}):
@@ -76,16 +79,27 @@ def load_timm(folder: Path, config: Config, details: dict[str, Any]) -> Classifi
     settings = resolve_data_config(pretrained_cfg=clean)
     steps = create_transform(**settings, is_training=False)
     if settings["input_size"][0] not in (1, 3):
-        raise UnsupportedModelError(f"This model reads {settings['input_size'][0]} channels; only grey and RGB pictures work.")
+        raise UnsupportedModelError(
+            f"This model reads {settings['input_size'][0]} channels; only grey and RGB pictures work."
+        )
 
     def preprocess(picture: Image.Image) -> Tensor:
         return steps(picture.convert("L") if settings["input_size"][0] == 1 else picture)
 
-    preprocess.__doc__ = "resize and crop to {2} x {1}, {0}".format(settings["interpolation"], *settings["input_size"][1:])
+    preprocess.__doc__ = "resize and crop to {2} x {1}, {0}".format(
+        settings["interpolation"], *settings["input_size"][1:]
+    )
     notices: list[str] = []
     labels, named = _timm_labels(module, config, stored, classes, notices)
     return finish(
-        module, labels, preprocess, notices, details, family="timm", architecture=str(config["architecture"]), named=named
+        module,
+        labels,
+        preprocess,
+        notices,
+        details,
+        family="timm",
+        architecture=str(config["architecture"]),
+        named=named,
     )
 
 

@@ -29,7 +29,11 @@ def _refuses_torchvision(config: Config) -> str:
     from torchvision import models
 
     known, name = models.list_models(module=models), _torchvision_name(config)
-    return "" if name in known else f"names the torchvision architecture {name!r}, which there is not.{nearest_name(name, known)}"
+    return (
+        ""
+        if name in known
+        else f"names the torchvision architecture {name!r}, which there is not.{nearest_name(name, known)}"
+    )
 
 
 @family("torchvision", claims=_claims_torchvision, refuses=_refuses_torchvision, files=("preprocessor_config.json",))
@@ -54,9 +58,14 @@ def load_torchvision(folder: Path, config: Config, details: dict[str, Any]) -> C
     labels, named = labels_of(config.get("id2label") or {}, notices, int(config.get("num_classes", 1000)))
     crop = int(config.get("center_crop") or (config.get("input") or (3, 224, 224))[-1])
     if not config.get("center_crop") or not config.get("mean"):
-        notices.append(f"Its config.json does not state all of its preprocessing; centre crop {crop}, ImageNet values assumed.")
+        notices.append(
+            f"Its config.json does not state all of its preprocessing; centre crop {crop}, ImageNet values assumed."
+        )
     transform = _torchvision_transform(
-        int(config.get("resize_shortest") or crop), crop, config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD
+        int(config.get("resize_shortest") or crop),
+        crop,
+        config.get("mean") or IMAGENET_MEAN,
+        config.get("std") or IMAGENET_STD,
     )
     return finish(module, labels, transform, notices, details, family="torchvision", architecture=name, named=named)
 
@@ -92,7 +101,14 @@ def load_torchvision_published(name: str, weights: Any, file: Path, details: dic
 
     preprocess.__doc__ = f"resize to {preset.resize_size[0]}, centre crop {preset.crop_size[0]}"
     return finish(
-        module, list(weights.meta["categories"]), preprocess, [], details, family="torchvision", architecture=name, named=True
+        module,
+        list(weights.meta["categories"]),
+        preprocess,
+        [],
+        details,
+        family="torchvision",
+        architecture=name,
+        named=True,
     )
 
 
@@ -106,7 +122,13 @@ def _torchvision_transform(resize: int, crop: int, mean: Any, std: Any) -> Prepr
     from torchvision.transforms import v2
 
     steps = v2.Compose(
-        [v2.Resize(resize), v2.CenterCrop(crop), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+        [
+            v2.Resize(resize),
+            v2.CenterCrop(crop),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(mean, std),
+        ]
     )
 
     def preprocess(picture: Image.Image) -> Tensor:

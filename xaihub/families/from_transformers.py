@@ -31,10 +31,7 @@ def _refuses_transformers(config: Config) -> str:
     heads = tuple(config.get("architectures") or ())
     if kind not in CLASSIFIERS or not all("Classif" in head or "TimmWrapper" in head for head in heads):
         what = heads[0] if heads else f"of type {kind}"
-        return (
-            f"is not an image classifier but {what}."
-            " On the Hub, models under the task 'Image Classification' work."
-        )
+        return f"is not an image classifier but {what}. On the Hub, models under the task 'Image Classification' work."
     if config.get("problem_type") == "regression":
         return "predicts a number (problem_type 'regression'), not classes. A classifier would work."
     if kind == "shieldgemma2":
@@ -70,7 +67,9 @@ def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> 
     if activation == "sigmoid":
         notices.append("Its classes do not exclude each other (multi-label): each has a probability of its own.")
     if len(labels) == 1:
-        notices.append(f"It answers with one number, read as the probability of {labels[0]!r} against 'not {labels[0]}'.")
+        notices.append(
+            f"It answers with one number, read as the probability of {labels[0]!r} against 'not {labels[0]}'."
+        )
     transform = _transformers_transform(folder, model.config, notices)
     return finish(
         model, labels, transform, notices, details, family="transformers", architecture=type(model).__name__,
@@ -84,7 +83,9 @@ def _transformers_transform(folder: Path, config: Any, notices: list[str]) -> Pr
 
     channels = getattr(config, "num_channels", 3)
     if channels not in (1, 3):
-        raise UnsupportedModelError(f"This model reads pictures of {channels} channels; only grey and RGB pictures can be given.")
+        raise UnsupportedModelError(
+            f"This model reads pictures of {channels} channels; only grey and RGB pictures can be given."
+        )
     if channels == 1:
         notices.append("It reads grey pictures, so colours are taken out first.")
     if any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
@@ -98,7 +99,8 @@ def _transformers_transform(folder: Path, config: Any, notices: list[str]) -> Pr
             notices.append(f"Its preprocessing could not be read ({type(error).__name__}).")
     size = _image_size(config)
     notices.append(
-        f"It comes without preprocessing, so a common one is assumed: resize to {size[1]} x {size[0]}, ImageNet mean and"
+        f"It comes without preprocessing, so a common one is assumed: resize to {size[1]} x {size[0]}, ImageNet"
+        " mean and"
         " deviation. Its answers may be worse than its authors measured."
     )
     return _grey_if(channels, _default_function(size))
@@ -109,7 +111,8 @@ def _processor_function(processor: Any) -> Preprocess:
         pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
         if pixels.ndim != 4 or len(pixels) != 1:
             raise UnsupportedModelError(
-                f"This model's preprocessing gives pixels of shape {tuple(pixels.shape)}, not one picture. It is not supported."
+                f"This model's preprocessing gives pixels of shape {tuple(pixels.shape)}, not one picture. It"
+                " is not supported."
             )
         return pixels[0]
 

@@ -1,0 +1,40 @@
+"""A folder that is written whole or not at all."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["file_digest", "replacing"]
+
+
+@contextmanager
+def replacing(folder: Path, mark: str) -> Iterator[Path]:
+    """A draft folder to write into; when the block ends well it takes the place of `folder` at once.
+
+    A folder that is there already is replaced only if it is empty or holds the file `mark`.
+
+    Raises:
+        FileExistsError: the folder holds something else.
+    """
+    if folder.exists() and not (folder / mark).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{str(folder)!r} exists and holds something else (no {mark}). Name another folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        draft.chmod(0o755)  # mkdtemp's own mode would hide the result from other users
+        yield draft
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def file_digest(file: Path) -> str:
+    """sha256 of a file, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
