@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xaihub.building import build_references as build_references
-    from xaihub.cam import cam as cam
+    from xaihub.cams import cam as cam
     from xaihub.classifier import Classifier as Classifier
     from xaihub.classifier import tap as tap
     from xaihub.datasets import open_dataset as open_dataset
@@ -56,7 +56,7 @@ _HOMES = {
     "Score": "records",
     "XaihubError": "errors",
     "build_references": "building",
-    "cam": "cam",
+    "cam": "cams",
     "embedder": "embedders",
     "explain": "explaining",
     "explain_query": "explaining",

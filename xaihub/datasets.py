@@ -1,6 +1,7 @@
 """Labelled pictures from a folder of class folders or a dataset of the Hub. The only importer of datasets."""
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from PIL import Image
 
 from xaihub import hub
 from xaihub.errors import DatasetError, PictureError, XaihubError
+from xaihub.folders import folder_named
 from xaihub.images import open_picture
 from xaihub.progress import Progress, silent
 
@@ -104,8 +106,7 @@ def open_dataset(
         DatasetError: no pictures could be found in it.
         HubError: it cannot be read.
     """
-    folder = Path(source).expanduser()
-    if local and folder.is_dir():
+    if local and (folder := folder_named(str(source))):
         return _folder(folder, limit, seed)
     return _hub_dataset(hub.clean_repo_id(str(source)), config, split, revision, limit, seed, token, progress)
 
@@ -137,7 +138,8 @@ def _folder(folder: Path, limit: int | None, seed: int) -> LabelledPictures:
             f"{str(folder)!r} holds no pictures in class folders. Put each class's pictures in a folder named after it."
         )
     chosen = _draw(found, limit, seed)
-    return LabelledPictures(folder.name, chosen, tuple(classes), note=_drawn(len(chosen), len(found)))
+    names = tuple(name for name in classes if any(label == name for _, label, _ in found))
+    return LabelledPictures(root.name, chosen, names, note=_drawn(len(chosen), len(found)))
 
 
 def _hub_dataset(
@@ -152,14 +154,14 @@ def _hub_dataset(
 ) -> LabelledPictures:
     # asked first, with this visitor's token: a warm cache would answer for a private dataset without asking
     repo = hub.look(repo_id, revision=revision, token=token, repo_type="dataset")
-    _refuse_foreign_files(repo)
     with _explained(repo_id):
+        _refuse_foreign_files(repo, token)
         config, split = _config_and_split(repo, config, split, token)
         streamed = sum(repo.files.values()) > LARGEST_DOWNLOAD
         progress(0.0, f"{'Streaming' if streamed else 'Fetching'} {repo_id}")
         rows = _load(repo, config, split, token, streamed)
         picture_column, label_column, names = _columns(rows.features or {}, repo_id)
-        rows = _undecoded(rows)
+        rows = _undecoded(rows, [name for name in (picture_column, label_column) if name])
         if streamed:
             rows = list(rows.shuffle(seed=seed, buffer_size=_BUFFER).take(limit or _BUFFER))
             found = [
@@ -191,22 +193,35 @@ def _hub_dataset(
     )
 
 
-def _refuse_foreign_files(repo: hub.Repo) -> None:
-    """A dataset's card may name its files; it must not name files of this machine or of other sites."""
+def _refuse_foreign_files(repo: hub.Repo, token: hub.Token) -> None:
+    """A dataset may say where its files are; it must not name files of this machine or of other sites."""
+    if Path(repo.repo_id).exists():
+        raise DatasetError(
+            f"There is a folder {repo.repo_id!r} where this program runs, and the datasets library would read that"
+            " instead of the Hub's dataset. Start it in another folder."
+        )
+    if ".huggingface.yaml" in repo.files:
+        raise DatasetError(
+            f"{repo.repo_id} says in a .huggingface.yaml how it is to be read, which is not followed here. The same"
+            " lines at the head of its README.md would work."
+        )
+    known: set[int] = set()  # YAML can name one part many times over, and each time within another
 
     def names(value: Any) -> Iterator[str]:
         if isinstance(value, str):
             yield value
-        elif isinstance(value, Mapping | list | tuple):
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in known:
+            known.add(id(value))
             for part in value.values() if isinstance(value, Mapping) else value:
                 yield from names(part)
 
-    configs = [entry for entry in repo.card.get("configs") or () if isinstance(entry, Mapping)]
-    for name in names([[entry.get("data_files"), entry.get("data_dir")] for entry in configs]):
-        if "://" in name or name.startswith(("/", "~")) or ".." in name:
-            raise DatasetError(
-                f"The card of {repo.repo_id} points to {name[:80]!r}, outside of its own files, so it is not read."
-            )
+    configs = hub.card_as_read(repo, token=token).get("configs")
+    for entry in configs if isinstance(configs, list) else ():
+        for name in names([entry.get("data_files"), entry.get("data_dir")] if isinstance(entry, Mapping) else []):
+            if re.match(r"[/~\\]|[A-Za-z][\w+.-]*:", name) or "::" in name or ".." in name:
+                raise DatasetError(
+                    f"The card of {repo.repo_id} points to {name[:80]!r}, outside of its own files, so it is not read."
+                )
 
 
 def _config_and_split(repo: hub.Repo, config: str | None, split: str | None, token: hub.Token) -> tuple[str, str]:
@@ -252,7 +267,7 @@ def _columns(features: Mapping[str, Any], repo_id: str) -> tuple[str, str | None
     texts = [
         name for name, feature in features.items()
         if isinstance(feature, datasets.Value) and feature.dtype in ("string", "large_string", "int64", "int32", "bool")
-        and name.lower() in ("label", "labels", "class", "category", "target", "class_name", "label_name")
+        and name.lower() in ("label", "labels", "class", "category", "target", "class_name", "label_name", "cls")
     ]  # fmt: skip
     usual = [name for name in ("label", "labels", "fine_label") if name in classes]
     label = next(iter(usual or classes or texts), None)
@@ -260,11 +275,17 @@ def _columns(features: Mapping[str, Any], repo_id: str) -> tuple[str, str | None
     return picture, label, names
 
 
-def _undecoded(rows: Any) -> Any:
-    """The same rows giving bytes: pictures are decoded by us, with our limits, and a broken one is only one lost."""
+def _undecoded(rows: Any, columns: list[str]) -> Any:
+    """These columns, giving bytes: pictures are decoded by us, with our limits, and a broken one is only one lost.
+
+    Other columns may hold pictures or sounds as well, and to read a row would be to open them, wherever they are.
+    """
     import datasets
 
-    for name, feature in (rows.features or {}).items():
+    if isinstance(rows, datasets.IterableDataset):
+        return rows.decode(False).select_columns(columns)
+    rows = rows.select_columns(columns)
+    for name, feature in rows.features.items():
         if isinstance(feature, datasets.Image):
             rows = rows.cast_column(name, datasets.Image(decode=False))
     return rows
@@ -315,14 +336,14 @@ def _drawn(taken: int, of: int) -> str:
 
 @contextmanager
 def _explained(repo_id: str) -> Iterator[None]:
-    import datasets.exceptions as theirs
-
+    """Turns whatever the datasets library raises over a stranger's files into a sentence about them."""
     try:
         yield
     except XaihubError:
         raise
-    except (theirs.DatasetsError, FileNotFoundError, ValueError, OSError, KeyError, RuntimeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    except Exception as error:
+        cause = error.__cause__ or error  # "An error occurred while generating the dataset" says nothing
+        line = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
         raise DatasetError(
             f"{repo_id} could not be read as a dataset ({line}). Use a dataset of pictures and labels."
         ) from error

@@ -8,7 +8,7 @@ from torch import Tensor
 from xaihub.classifier import Pass
 from xaihub.registry import Registry
 
-__all__ = ["EMBEDDERS", "Embedder", "embedder"]
+__all__ = ["EMBEDDERS", "Embedder", "embedder", "target_layer_mean"]
 
 
 @dataclass(frozen=True)

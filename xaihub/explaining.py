@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from xaihub import cam, neighbours  # noqa: F401  they register their methods
+from xaihub import cams, neighbours  # noqa: F401  they register their methods
 from xaihub.classifier import Classifier
+from xaihub.errors import ReferencesError, TargetLayerError
 from xaihub.images import PictureLike, open_picture
 from xaihub.methods import METHODS, Query
 from xaihub.records import Evidence, Explanation
 from xaihub.references import ReferenceSet
 
-__all__ = ["explain", "explain_query"]
+__all__ = ["explain", "explain_query", "provenance"]
 
 
 def explain(
@@ -70,8 +71,6 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
 
 
 def _unmet(name: str, missing: str) -> Exception:
-    from xaihub.errors import ReferencesError, TargetLayerError
-
     needs_references = "references" in missing.split(":")[0]
     return (ReferencesError if needs_references else TargetLayerError)(f"{name} cannot run here. {missing}")
 

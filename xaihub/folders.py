@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["file_digest", "replacing"]
+__all__ = ["file_digest", "folder_named", "replacing"]
 
 
 @contextmanager
@@ -38,3 +38,12 @@ def file_digest(file: Path) -> str:
     """sha256 of a file, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_named(text: str) -> Path | None:
+    """The folder that somebody means, if there is one; nobody means the current one by saying nothing."""
+    try:
+        folder = Path(text).expanduser()
+        return folder if text.strip() and folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long for a path, the home of nobody, or a zero byte
+        return None

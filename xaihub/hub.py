@@ -1,7 +1,6 @@
 """The Hugging Face Hub: what a repository holds, and its files. The only importer of huggingface_hub."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from xaihub.progress import Progress, silent
 __all__ = [
     "Repo",
     "Token",
+    "card_as_read",
     "clean_repo_id",
     "fetch",
     "look",
@@ -36,8 +36,9 @@ __all__ = [
 Token = str | bool | None  # a token; False for none at all; None for what this machine is logged in with
 RepoType = Literal["model", "dataset", "space"]
 
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_REPO_ID = re.compile(rf"^{_PART}(?:/{_PART})?$")
+_PART = r"\w(?:[\w.-]{0,94}\w)?"
+_REPO_ID = re.compile(rf"{_PART}(?:/{_PART})?", re.ASCII)
+_PAGE = re.compile(r"(https?://)?(www\.)?(huggingface\.co|hf\.co)/(datasets/|spaces/)?", re.IGNORECASE)
 _LARGEST_JSON = 16 * 2**20
 _SECONDS_TO_ANSWER = 10.0
 
@@ -78,9 +79,11 @@ def clean_repo_id(text: str) -> str:
     Raises:
         RepoNotFoundError: it cannot be one: a path, another site's address, odd characters.
     """
-    repo_id = re.sub(r"^(https?://)?(www\.)?(huggingface\.co|hf\.co)/(datasets/|spaces/)?", "", text.strip())
-    repo_id = re.sub(r"/(tree|blob|resolve)/.*$", "", repo_id).strip("/")
-    if not _REPO_ID.match(repo_id) or "--" in repo_id or ".." in repo_id:
+    page = _PAGE.match(text.strip())
+    repo_id = text.strip()[page.end() if page else 0 :]
+    if page:
+        repo_id = re.sub(r"([?#]|/(tree|blob|resolve|discussions|commits?)(/|$)).*$", "", repo_id).strip("/")
+    if not _REPO_ID.fullmatch(repo_id) or "--" in repo_id or ".." in repo_id:
         raise RepoNotFoundError(
             f"{text[:120]!r} is not the id of a repository. An id looks like 'microsoft/resnet-18': an owner, a"
             " slash, a name."
@@ -106,6 +109,8 @@ def look(repo_id: str, *, revision: str | None = None, token: Token = None, repo
         info = info_of[repo_type](
             repo_id, revision=revision, files_metadata=True, timeout=_SECONDS_TO_ANSWER, token=token
         )
+        if info.gated:  # what it holds is shown to all; its files, which may be in the cache, are not
+            api.auth_check(repo_id, repo_type=repo_type, token=token)
     card = info.card_data.to_dict() if getattr(info, "card_data", None) else {}
     tags = tuple(info.tags or ())
     licence = card.get("license") or next((tag.split(":", 1)[1] for tag in tags if tag.startswith("license:")), None)
@@ -139,7 +144,7 @@ def read_json(repo: Repo, path: str, *, token: Token = None) -> dict[str, Any]:
     text = (fetch(repo, [path], token=token) / path).read_text("utf-8", errors="replace")
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DownloadError(f"{path} of {repo.repo_id} is not valid JSON ({error}). Tell its author.") from error
     if not isinstance(value, dict):
         raise DownloadError(f"{path} of {repo.repo_id} holds a {type(value).__name__}, not a configuration.")
@@ -169,6 +174,21 @@ def fetch(repo: Repo, paths: Sequence[str], *, token: Token = None, progress: Pr
             raise DownloadError(f"{path} of {repo.repo_id} arrived with {size} of {repo.files[path]} bytes. Try again.")
         folder = Path(file).parents[path.count("/")]
     return folder
+
+
+def card_as_read(repo: Repo, *, token: Token = None) -> dict[str, Any]:
+    """The metadata of a dataset's card as the client libraries read it from README.md; the Hub may read it otherwise.
+
+    Raises:
+        HubError: it did not arrive.
+        ValueError: it is no card.
+    """
+    from huggingface_hub import DatasetCard
+
+    if "README.md" not in repo.files:
+        return {}
+    text = (fetch(repo, ["README.md"], token=token) / "README.md").read_text("utf-8", errors="replace")
+    return DatasetCard(text).data.to_dict()
 
 
 def own_file(repo: Repo, path: str, *, token: Token = None) -> Path | None:
@@ -240,18 +260,6 @@ def push_folder(
     return str(url)
 
 
-def is_offline() -> bool:
-    """Whether this machine was told not to ask the Hub."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def set_quiet() -> None:
-    """Keep the client's own progress bars and notices out of a server's log."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-
 def _bar(report: Callable[[int], None]) -> type:
     """What the client believes to be a progress bar: it hands on how many bytes have come."""
 
@@ -290,9 +298,8 @@ def _explained(repo_id: str, revision: str | None, token: Token, repo_type: str)
         raise
     except theirs.GatedRepoError as error:
         raise AccessDeniedError(
-            f"{repo_id} is gated: its authors ask people to accept their terms. Open its page on the Hub,"
-            " accept them, and"
-            f" sign in here{' with the account that did' if token else ''}."
+            f"{repo_id} is gated: its authors ask people to accept their terms. Open its page on the Hub, accept them,"
+            f" and sign in here{' with the account that did' if token else ''}."
         ) from error
     except theirs.RevisionNotFoundError as error:
         raise RepoNotFoundError(

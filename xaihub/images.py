@@ -5,13 +5,15 @@ Pictures are RGB `PIL.Image`s, upright, eight bits a channel; heatmaps are float
 
 import hashlib
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from xaihub.errors import PictureError
 
@@ -32,8 +34,20 @@ PictureLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 MAX_PIXELS = 20_000_000  # read from the header, before anything is decoded
 MAX_BYTES = 64 * 2**20
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "ICO")  # no EPS or PDF: they run programs
+# No EPS or PDF: they run programs. No ICO: it hides a picture larger than its header says. No PPM: a minute of Python.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 MAX_ASPECT = 200  # beyond this a resize to the model's input leaves nothing to see
+
+# What Pillow raises for broken files, by experiment: every plugin has its own.
+_BROKEN = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 # Viridis (van der Walt & Smith, 2015), every 32nd colour: perceptually even, readable in grey and to the colour-blind.
 _VIRIDIS = np.array(
@@ -50,46 +64,72 @@ def open_picture(source: PictureLike, *, max_pixels: int = MAX_PIXELS) -> Image.
     """An upright eight-bit RGB picture of a file, its bytes, an array (H, W, 3), or a PIL image.
 
     Animations give their first frame, transparency goes on white, 16-bit greys are scaled rather than cut,
-    CMYK and palettes are converted. The size is checked before anything is decoded.
+    CMYK and palettes are converted. The size is checked before anything is decoded. Metadata stays behind:
+    it may say where the visitor lives.
 
     Raises:
         PictureError: it is no picture, a broken one, or beyond the limits.
     """
     if isinstance(source, np.ndarray):
-        return open_picture(_from_array(source), max_pixels=max_pixels)
-    if isinstance(source, Image.Image):
-        return _normalise(source, "this picture", max_pixels)
-    name, stream = _stream(source)
-    Image.init()  # else Pillow does not know the rarer formats by name yet
+        source = _from_array(source)
+    name, data = ("This picture", b"") if isinstance(source, Image.Image) else _contents(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes that we check ourselves
-            with Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
-                return _normalise(picture, name, max_pixels)
+            return _normalise(source if isinstance(source, Image.Image) else _identify(data), name, max_pixels)
     except UnidentifiedImageError:
         raise PictureError(f"{name} is not a picture that can be read. Send a JPEG, PNG, WebP, GIF or BMP.") from None
     except Image.DecompressionBombError:
-        raise PictureError(_too_large(name, "more than the reader allows", max_pixels)) from None
-    finally:
-        stream.close()
+        raise PictureError(_too_large(name, "more pixels than the reader allows", max_pixels)) from None
+    except _BROKEN as error:
+        raise PictureError(f"{name} is broken and could not be decoded ({error}). Save it again and retry.") from error
 
 
-def _stream(source: str | Path | bytes) -> tuple[str, IO[bytes]]:
-    """What to call it, and its bytes as a file; empty, missing and oversized files are refused here."""
+def _contents(source: str | Path | bytes) -> tuple[str, bytes]:
+    """What to call it, and its bytes; empty, missing and oversized files are refused here."""
     if isinstance(source, bytes):
-        stream: IO[bytes] = io.BytesIO(source)
         name, size = "This picture", len(source)
     else:
-        path = Path(source)
-        name = repr(path.name)
-        if not path.is_file():
-            raise PictureError(f"There is no file {str(source)!r}. Give the path of a picture.")
-        size, stream = path.stat().st_size, path.open("rb")
+        name, size = repr(Path(source).name), _file_size(Path(source))
     if size == 0 or size > MAX_BYTES:
-        stream.close()
         why = "is empty (0 bytes)" if size == 0 else f"has {size / 2**20:.0f} MB, more than {MAX_BYTES / 2**20:.0f} MB"
         raise PictureError(f"{name} {why}. Send another file.")
-    return name, stream
+    try:
+        return name, source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise PictureError(f"{name} cannot be read ({error.strerror}). Send another file.") from error
+
+
+def _file_size(path: Path) -> int:
+    try:
+        if path.is_file():
+            return path.stat().st_size
+    except OSError:  # a "path" longer than paths can be
+        pass
+    given = str(path) if len(str(path)) < 200 else f"{str(path)[:200]}..."
+    raise PictureError(f"There is no file {given!r}. Give the path of a picture.")
+
+
+class _Rationed(io.BytesIO):
+    """Bytes of which only so many can be asked for: Pillow spends minutes on a header of a million tiny blocks."""
+
+    reads, bytes_read = 20_000, 8 * 2**20  # what a header may take; real ones take hundreds, and kilobytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads -= 1
+        self.bytes_read -= max(size or 0, 0)  # asked for whole, it is held once; piece by piece, many times
+        if self.reads < 0 or self.bytes_read < 0:
+            raise OSError("it holds too much beside its pixels, or is in too many pieces")
+        return super().read(size)
+
+
+def _identify(data: bytes) -> Image.Image:
+    """A picture whose header was read; nothing is decoded yet."""
+    Image.init()  # else Pillow does not know the rarer formats by name yet
+    stream = _Rationed(data)
+    picture = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+    stream.reads, stream.bytes_read = 1_000_000, 100 * MAX_BYTES  # a read for each strip or run of pixels
+    return picture
 
 
 def _normalise(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
@@ -100,27 +140,34 @@ def _normalise(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
         raise PictureError(
             f"{name} is {width} x {height} pixels: a strip that thin leaves the model nothing to see. Crop it first."
         )
-    try:
-        picture.seek(0)  # an animation is its first frame
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
-        return _to_rgb(picture)
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, TypeError, KeyError) as error:
-        raise PictureError(f"{name} is broken and could not be decoded ({error}). Save it again and retry.") from error
+    picture.seek(0)  # an animation is its first frame
+    picture.load()
+    normal = _to_rgb(_upright(picture))
+    normal.info = {}
+    return normal
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> str:
-    return f"{name} has {size}; the limit is {max_pixels / 1e6:.0f} megapixels. Make it smaller and retry."
+    return f"{name} has {size}; the limit is {max_pixels / 1e6:g} megapixels. Make it smaller and retry."
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says; broken EXIF says nothing, and the pixels beside it may be sound."""
+    try:
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except _BROKEN:
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         return _scale_deep_grey(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+    if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")  # transparent pixels keep hidden colours: cover them
         return Image.alpha_composite(ground, picture).convert("RGB")
-    return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+    return picture.convert("RGB")
 
 
 def _scale_deep_grey(picture: Image.Image) -> Image.Image:
@@ -133,7 +180,9 @@ def _scale_deep_grey(picture: Image.Image) -> Image.Image:
         eight_bit = picture.mode == "I" and grey.max() <= 255  # 32-bit mode says nothing of the depth used
         low, high = 0.0, 255.0 if eight_bit else max(65535.0, grey.max())
     eight = np.clip(np.rint((grey - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
-    return Image.fromarray(eight, "L").convert("RGB")
+    if "transparency" in picture.info:
+        eight[grey == picture.info["transparency"]] = 255  # the one grey that a PNG declares transparent
+    return Image.fromarray(eight).convert("RGB")
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
@@ -165,7 +214,7 @@ def pixel_digest(picture: Image.Image) -> str:
 
 def resize_heatmap(heatmap: NDArray[np.floating], size: tuple[int, int]) -> Heatmap:
     """The heatmap at (width, height), bilinear with half-pixel centres."""
-    image = Image.fromarray(np.ascontiguousarray(heatmap, dtype=np.float32), mode=None)
+    image = Image.fromarray(np.ascontiguousarray(heatmap, dtype=np.float32))
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
 
 
@@ -189,7 +238,7 @@ def blend(picture: Image.Image, heatmap: NDArray[np.floating], *, opacity: float
 
 def heat_in_words(heatmap: NDArray[np.floating]) -> str:
     """Where the heat is, for whoever cannot see it: "62% of the heat is in the upper left"."""
-    positive = np.clip(np.nan_to_num(heatmap), 0, None)
+    positive = np.clip(np.nan_to_num(heatmap, posinf=0.0), 0, None).astype(np.float64)
     total = float(positive.sum())
     if total <= 0:
         return "there is no heat anywhere"
@@ -200,7 +249,7 @@ def heat_in_words(heatmap: NDArray[np.floating]) -> str:
         ["middle left", "centre", "middle right"],
         ["lower left", "lower middle", "lower right"],
     ]
-    first, second = np.argsort(cells, axis=None)[::-1][:2]
-    name = [names[i // 3][i % 3] for i in (first, second)]
-    share = cells.flat[first], cells.flat[second]
-    return f"{share[0]:.0%} of the heat is in the {name[0]}, {share[1]:.0%} in the {name[1]}"
+    first, second = np.argsort(-cells, axis=None, kind="stable")[:2]
+    lead = f"{cells.flat[first]:.0%} of the heat is in the {names[first // 3][first % 3]}"
+    rest = f", {cells.flat[second]:.0%} in the {names[second // 3][second % 3]}"
+    return lead + rest if cells.flat[second] >= 0.005 else lead

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from xaihub.errors import (
     TooLargeError,
     UnsupportedModelError,
 )
-from xaihub.families import FAMILIES, family_of, from_torchvision, read_config, weight_files
-from xaihub.folders import file_digest
+from xaihub.families import FAMILIES, Family, family_of, from_torchvision, read_config, weight_files
+from xaihub.folders import file_digest, folder_named
 from xaihub.progress import Progress, silent
 from xaihub.registry import nearest_name
 
-__all__ = ["STARTER_FOLDER", "Limits", "Plan", "load_classifier", "preflight"]
+__all__ = ["STARTER_FOLDER", "Limits", "Plan", "cache_folder", "fetch_checked", "load_classifier", "preflight"]
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
 
@@ -105,8 +106,8 @@ def preflight(
     name = str(repo_id_or_folder).strip()
     if name == STARTER:
         return _plan_folder(STARTER_FOLDER / "classifier", name=STARTER)
-    if local and Path(name).expanduser().is_dir():
-        return _plan_folder(Path(name).expanduser())
+    if local and (folder := folder_named(name)):
+        return _plan_folder(folder)
     if name.startswith("torchvision/"):
         return _plan_torchvision(name, limits)
     return _plan_repo(hub.clean_repo_id(name), revision, token, limits)
@@ -163,8 +164,21 @@ def _plan_folder(folder: Path, name: str | None = None) -> Plan:
     where = name or str(folder)
     found = family_of(config, where)
     weights = weight_files(files, where)
-    revision = _digest(folder, [*weights, "config.json"])
+    beside = [file for file in found.files if file in files]
+    _refuse_files(found, where, beside, lambda file: read_config(folder, file))
+    revision = _digest(folder, [*weights, "config.json", *beside])
     return Plan(where, found.name, revision, 0, None, "image-classification", folder=folder, config=config)
+
+
+def _refuse_files(found: Family, where: str, files: list[str], read: Callable[[str], Mapping[str, Any]]) -> None:
+    """Asks the family about each JSON file it reads beside the config; one that is no JSON it has to do without."""
+    for file in files:
+        try:
+            settings = read(file)
+        except (DownloadError, UnsupportedModelError):
+            continue
+        if reason := found.refuses_file(settings):
+            raise UnsupportedModelError(f"{where} {reason}")
 
 
 def _digest(folder: Path, names: list[str]) -> str:
@@ -185,7 +199,9 @@ def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Lim
     config = hub.read_json(repo, "config.json", token=token)
     found = family_of(config, repo_id)
     weights = weight_files(repo.files, repo_id)
-    files = ["config.json", *(name for name in found.files if name in repo.files), *weights]
+    beside = [name for name in found.files if name in repo.files]
+    _refuse_files(found, repo_id, beside, lambda name: hub.read_json(repo, name, token=token))
+    files = ["config.json", *beside, *weights]
     size = sum(repo.files[name] for name in files)
     if size > limits.size:
         raise TooLargeError(
@@ -252,7 +268,7 @@ def fetch_checked(url: str, folder: Path, *, progress: Progress = silent) -> Pat
     if file.is_file() and _starts_with(file, expected):
         return file
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{name}.{os.getpid()}"
+    draft = folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
     try:
         with urllib.request.urlopen(url, timeout=20) as answer, draft.open("wb") as out:  # noqa: S310  torchvision's own
             total, done = int(answer.headers.get("Content-Length") or 0), 0

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from PIL import Image
 from torch import Tensor
@@ -12,12 +12,10 @@ from torch import Tensor
 from xaihub.classifier import Classifier, Pass, tap
 from xaihub.preprocessing import View
 from xaihub.records import Evidence, Prediction
+from xaihub.references import ReferenceSet
 from xaihub.registry import Registry
 
-if TYPE_CHECKING:
-    from xaihub.references import ReferenceSet
-
-__all__ = ["METHODS", "Method", "Need", "Query", "method"]
+__all__ = ["METHODS", "Method", "Need", "Query", "first_line", "method"]
 
 Need = Literal["target layer", "references", "many passes"]
 Run = Callable[["Query"], tuple[Evidence, ...]]
@@ -83,7 +81,7 @@ class Query:
         picture: Image.Image,
         *,
         target: str | int | None = None,
-        references: "ReferenceSet | None" = None,
+        references: ReferenceSet | None = None,
         against: str | int | None = None,
         k: int = 3,
         map: str = "gradcam",  # noqa: A002  what it is

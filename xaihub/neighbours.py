@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xaihub.cam import CAMS, heatmaps, shown
+from xaihub.cams import CAMS, heatmaps, shown
 from xaihub.embedders import EMBEDDERS
 from xaihub.images import perceptual_hash, pixel_digest
 from xaihub.methods import Query, method

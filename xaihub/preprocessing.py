@@ -49,13 +49,12 @@ class Transform:
         self.function = function
         self.description = description or type(function).__name__
         self._box = lru_cache(maxsize=64)(self._measure_box)  # most visitors' pictures share a few sizes
-        black, white = self._constant(0, 0, 0), self._constant(255, 255, 255)
+        colours = ((0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255))
+        answers = torch.stack([self(Image.new("RGB", (64, 64), colour)) for colour in colours])  # (5, C, H, W)
+        black, white, *pure = _at_contrast(answers)
         self.low = black  # (C,) what black becomes
         self.span = torch.where((white - black).abs() > 1e-9, white - black, torch.ones_like(black))
-        pure = (self._constant(255, 0, 0), self._constant(0, 255, 0), self._constant(0, 0, 255))
-        self.mixing = torch.stack(
-            [(answer - black) / self.span for answer in pure], dim=1
-        )  # (C, 3) of red, green, blue
+        self.mixing = torch.stack([(answer - black) / self.span for answer in pure], dim=1)  # (C, 3)
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """(C, H, W) float32 of an RGB picture.
@@ -67,7 +66,7 @@ class Transform:
         if not torch.is_tensor(pixels) or pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
             shape = tuple(pixels.shape) if torch.is_tensor(pixels) else type(pixels).__name__
             raise ValueError(f"The transform must give a tensor (3, H, W) or (1, H, W), but gave {shape}.")
-        return pixels.detach().to(torch.float32)
+        return pixels.detach().as_subclass(Tensor).to("cpu", torch.float32)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -87,10 +86,9 @@ class Transform:
     def picture_of(self, pixels: Tensor) -> Image.Image:
         """The picture (W x H, RGB) that a network saw as (C, H, W) pixels: normalisation and order undone."""
         levels = self._levels(pixels)
-        if self.channels == 3:
-            levels = torch.einsum("rc,chw->rhw", torch.linalg.pinv(self.mixing), levels)
-        else:
-            levels = levels.expand(3, -1, -1)
+        grey = levels.mean(0)
+        colour = levels - self.mixing.sum(1)[:, None, None] * grey  # none of it, where the network sees no colours
+        levels = grey + torch.einsum("rc,chw->rhw", torch.linalg.pinv(self.mixing, rtol=1e-2), colour)
         eight = (levels * 255).round().clamp(0, 255).to(torch.uint8)
         return Image.fromarray(eight.permute(1, 2, 0).contiguous().numpy())
 
@@ -103,42 +101,47 @@ class Transform:
     def _levels(self, pixels: Tensor) -> Tensor:
         return (pixels - self.low[:, None, None]) / self.span[:, None, None]
 
-    def _constant(self, red: int, green: int, blue: int) -> Tensor:
-        """(C,) what a picture of one colour becomes, read at its middle: padding cannot reach there."""
-        pixels = self(Image.new("RGB", (64, 64), (red, green, blue)))
-        return pixels[:, pixels.shape[1] // 2, pixels.shape[2] // 2]
-
     def _measure_box(self, size: tuple[int, int]) -> Box:
         """Where the crop lies on a picture of (width, height): lines fitted to what two ramps become."""
         width, height = size
-        across = _middle(self._ramp(np.broadcast_to(_ramp(width), (height, width))))
-        down = _middle(self._ramp(np.broadcast_to(_ramp(height)[:, None], (height, width))).T)
-        left, right = _fit(across, width)
-        upper, lower = _fit(down, height)
+        left, right = _fit(_middle(self._seen(_ramp(width, height))), width)
+        upper, lower = _fit(_middle(self._seen(_ramp(height, width).T).T), height)
         return left, upper, right, lower
 
-    def _ramp(self, levels: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(H, W) of a ramp (height, width) as the network sees it, in [0, 1]."""
-        dither = np.random.default_rng(0).random(
-            (64, 64), dtype=np.float32
-        )  # else 8 bits move large pictures by pixels
-        tiles = -(-levels.shape[0] // 64), -(-levels.shape[1] // 64)
-        noise = np.tile(dither, tiles)[: levels.shape[0], : levels.shape[1]]
-        grey = np.floor(levels * 254 + noise).astype(np.uint8)
-        seen = self._levels(self(Image.fromarray(grey).convert("RGB")))
-        return seen.mean(0).double().numpy() * (255 / 254)
+    def _seen(self, grey: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(H, W) of a grey picture as the network sees it, in [0, 1]."""
+        levels = self._levels(self(Image.fromarray(grey).convert("RGB")))
+        return levels.mean(0).double().numpy() * (255 / 254)
 
 
-def _ramp(length: int) -> NDArray[np.float32]:
-    """The middles of `length` pixels as shares of the whole."""
-    return ((np.arange(length) + 0.5) / length).astype(np.float32)
+def _at_contrast(answers: Tensor) -> Tensor:
+    """(5, C) of answers (5, C, H, W), at their middle, or where black and white differ most: not in the padding."""
+    contrast = (answers[1] - answers[0]).abs().sum(0)
+    row, column = contrast.shape[0] // 2, contrast.shape[1] // 2
+    if contrast[row, column] < contrast.max() / 2:
+        row, column = divmod(int(contrast.argmax()), contrast.shape[1])
+    return answers[:, :, row, column]
+
+
+def _ramp(length: int, breadth: int) -> NDArray[np.uint8]:
+    """(breadth, length) from 0 to 254 along its length, dithered in 64 x 64 cells.
+
+    Eight bits alone place a point of a ramp of 4,000 pixels within 16 of them; the mean over cells that were rounded
+    differently places it within one. The R2 sequence (Roberts, 2018) is even over any run of cells, and smaller
+    cells would blur into grey when the picture is shrunk.
+    """
+    along, across = (np.arange(pixels) * 64 // pixels for pixels in (length, breadth))
+    dither = (np.arange(64)[:, None] * 0.7548777 + along * 0.5698403) % 1
+    rows = np.floor((np.arange(length) + 0.5) / length * 254 + dither).astype(np.uint8)  # (64, length)
+    return rows[across]
 
 
 def _middle(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of the middle eighth of the rows: padding above and below stays out of it."""
-    rows = len(levels)
-    reach = max(1, rows // 16)
-    return levels[rows // 2 - min(reach, rows // 2) : rows // 2 + reach].mean(0)
+    """The mean of the middle half of the rows that the ramp reaches: padding above and below stays out of it."""
+    contrast = np.ptp(levels, axis=1)
+    reached = np.flatnonzero(contrast >= contrast.max() / 2)
+    quarter = len(reached) // 4
+    return levels[reached[quarter : len(reached) - quarter]].mean(0)
 
 
 def _fit(levels: NDArray[np.float64], length: int) -> tuple[float, float]:
@@ -147,6 +150,9 @@ def _fit(levels: NDArray[np.float64], length: int) -> tuple[float, float]:
     usable = (levels > 0.04) & (levels < 0.96) & (np.abs(steps) > 1e-9)
     if usable.sum() < 2:
         return 0.0, float(length)  # a picture of a pixel or two: the whole of it is seen
-    middles = np.arange(len(levels))[usable] + 0.5
-    slope, start = np.polyfit(middles, levels[usable] * length, 1)
+    middles = np.arange(len(levels)) + 0.5
+    for _ in range(3):  # where padding begins, a pixel or two lie beside the line: it is fitted again without them
+        slope, start = np.polyfit(middles[usable], levels[usable] * length, 1)
+        beside = np.abs(start + slope * middles - levels * length)
+        usable &= beside <= 4 * np.median(beside[usable]) + 1e-6
     return float(start), float(start + slope * len(levels))

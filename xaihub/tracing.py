@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xaihub.errors import TargetLayerError
-from xaihub.hooks import first_tensor, watching
+from xaihub.hooks import first_tensor, replace_tensor, watching
 
 __all__ = ["Forward", "Grid", "Layout", "Seen", "Trace", "View", "to_maps", "trace"]
 
@@ -102,50 +102,45 @@ def trace(module: nn.Module, forward: Forward, pixels: Tensor) -> Trace:
         pixels: (1, C, H, W).
     """
     layers = {name: layer for name, layer in module.named_modules() if name}
-    kept: dict[str, tuple[Tensor, int]] = {}  # name -> what it gave last, and the version of that tensor then
+    groups: list[tuple[list[str], Tensor]] = []  # the names that gave one tensor, innermost first
+    copies: dict[int, tuple[Tensor, int]] = {}  # id of a copy that went on -> itself, kept alive, and its group
     calls: Counter[str] = Counter()
     convolved: list[Grid] = []
 
-    def see(name: str, output: Any) -> None:
+    def see(name: str, output: Any) -> Any:
         tensor = first_tensor(output)
         calls[name] += 1
         if tensor is None or not tensor.requires_grad:
-            return
-        kept.pop(name, None)  # the last call counts, and its place in the order
-        kept[name] = tensor, tensor._version
+            return None
+        for names, _ in groups:
+            if name in names:
+                names.remove(name)  # the last call counts, and its place in the order
         if isinstance(layers[name], nn.Conv2d) and tensor.ndim == 4:
             convolved.append((tensor.shape[2], tensor.shape[3]))
+        if id(tensor) in copies and tensor._version == 0:  # the container of a layer gives what the layer gave
+            groups[copies[id(tensor)][1]][0].append(name)
+            return None
+        copy = tensor.clone()  # goes on, as in `tap`: a later in-place operation must not change what is kept
+        copies[id(copy)] = (copy, len(groups))
+        groups.append(([name], tensor))
+        return replace_tensor(output, tensor, copy)
 
     size = (pixels.shape[2], pixels.shape[3])
     with torch.enable_grad(), watching(layers, see):
         logits = forward(pixels.detach().requires_grad_())
     target = int(logits[0].argmax())
-    groups = _by_tensor(kept)
-    gradients = _gradients(logits[0, target], [tensor for _, tensor in groups])
+    given = [(tuple(names), tensor) for names, tensor in groups if names]
+    gradients = _gradients(logits[0, target], [tensor for _, tensor in given])
     grids = _grids(convolved, size)
     owners = {name for name, layer in layers.items() if next(layer.parameters(), None) is not None}
     seen = []
-    for place, ((names, tensor), gradient) in enumerate(zip(groups, gradients, strict=True)):
+    for place, ((names, tensor), gradient) in enumerate(zip(given, gradients, strict=True)):
         view = _view(tuple(tensor.shape), grids, size)
         name = next((name for name in names if name in owners), names[0])
         reached = gradient is not None and bool(gradient.any())
         live = view is not None and gradient is not None and _is_live(gradient, view)
         seen.append(Seen(names, name, tuple(tensor.shape), calls[names[0]], place, view, reached, live))
     return Trace(tuple(seen), target)
-
-
-def _by_tensor(kept: dict[str, tuple[Tensor, int]]) -> list[tuple[tuple[str, ...], Tensor]]:
-    """Names that gave the very same tensor, innermost first: a block, its container, its in-place activation."""
-    groups: dict[tuple[int, int], list[str]] = {}
-    for name, (tensor, version) in kept.items():  # inner modules end before outer ones
-        groups.setdefault((id(tensor), version), []).append(name)
-    # a tensor that was changed in place later is no longer what its first owner gave
-    latest = dict(groups.keys())
-    return [
-        (tuple(names), kept[names[0]][0])
-        for (identity, version), names in groups.items()
-        if latest[identity] == version
-    ]
 
 
 def _gradients(logit: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:

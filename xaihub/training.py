@@ -16,9 +16,7 @@ Augment = Callable[[Tensor, Generator], Tensor]
 class TrainingSettings:
     """How a classifier is fitted."""
 
-    seed: int = (
-        0  # of the order of the pictures, of the augmentation and of dropout; the first weights are the caller's
-    )
+    seed: int = 0  # of the pictures' order, of augmentation and of dropout; the first weights are the caller's
     epochs: int = 10  # often enough for a small network from scratch on a few thousand pictures
     batch_size: int = 32  # small: more steps per epoch, and it fits in any memory
     learning_rate: float = 1e-3  # the peak; AdamW's usual value from scratch, take a tenth or less for fine-tuning
@@ -73,19 +71,6 @@ def fit(
             losses.append(total / len(labels))
     module.eval()
     return losses
-
-
-@torch.inference_mode()
-def predict(module: nn.Module, pixels: Tensor, *, augment: Augment | None = None, batch_size: int = 128) -> Tensor:
-    """Logits `(N, C)` on the CPU, the module in evaluation mode meanwhile; the arguments are those of `fit`."""
-    training = module.training
-    module.eval()
-    try:
-        generator = Generator().manual_seed(0)
-        batches = pixels.split(batch_size)
-        return torch.cat([_logits(module, _prepare(module, batch, augment, generator)).cpu() for batch in batches])
-    finally:
-        module.train(training)
 
 
 def _prepare(module: nn.Module, batch: Tensor, augment: Augment | None, generator: Generator) -> Tensor:

@@ -3,27 +3,32 @@
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from xaihub.classifier import Activation, Classifier
-from xaihub.errors import UnsupportedModelError
+from xaihub.errors import UnsupportedModelError, XaihubError
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.registry import Registry
 
 __all__ = [
-    "FAMILIES", "IMAGENET_MEAN", "IMAGENET_STD", "Family", "family", "family_of", "finish", "labels_of", "read_config",
-    "refuse_unfit", "weight_files",
+    "FAMILIES", "IMAGENET_MEAN", "IMAGENET_STD", "Family", "building", "family", "family_of", "finish", "huge_pictures",
+    "labels_of", "read_config", "refuse_unfit", "weight_files",
 ]  # fmt: skip
 
 Config = Mapping[str, Any]
 Load = Callable[[Path, Config, dict[str, Any]], Classifier]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MOST_EDGE = 2048  # pixels; a stranger's preprocessing could ask for more than this machine has memory
+LEAST_CROP = 0.1  # of the resized picture; less is another way to ask for a huge one
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Family:
         claims: whether a repository with this `config.json` is one of them.
         refuses: why this one cannot be explained, or "" if it can; asked before anything large is fetched.
         load: (folder, config, details of `Classifier`) -> Classifier.
-        files: what it reads beside `config.json` and the weights.
+        files: the JSON files it reads beside `config.json`.
+        refuses_file: the same as `refuses`, of what one of `files` holds.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Family:
     refuses: Callable[[Config], str]
     load: Load
     files: tuple[str, ...] = ()
+    refuses_file: Callable[[Config], str] = lambda _settings: ""
 
 
 FAMILIES: Registry[Family] = Registry("family of models")
@@ -53,11 +60,12 @@ def family(
     claims: Callable[[Config], bool],
     refuses: Callable[[Config], str] = lambda _config: "",
     files: tuple[str, ...] = (),
+    refuses_file: Callable[[Config], str] = lambda _settings: "",
 ) -> Callable[[Load], Load]:
     """Registers a loader; families are asked in the order they were registered, whether a config is theirs."""
 
     def register(load: Load) -> Load:
-        FAMILIES.add(name, Family(name, claims, refuses, load, files))
+        FAMILIES.add(name, Family(name, claims, refuses, load, files, refuses_file))
         return load
 
     return register
@@ -92,20 +100,90 @@ def weight_files(files: Mapping[str, int], where: str) -> list[str]:
         return ["model.safetensors"]
     if safe:
         return [*safe, "model.safetensors.index.json"] if "model.safetensors.index.json" in files else safe
-    pickles = [path for path in files if path.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack"))]
+    if "adapter_config.json" in files:
+        raise UnsupportedModelError(
+            f"{where} is an adapter, not a whole model. Merge it into its base model and publish that."
+        )
+    pickles = [
+        path
+        for path in files
+        if path.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")) and not _of_training(path)
+    ]
     if pickles:
         raise UnsupportedModelError(
             f"{where} has its weights only as {pickles[0]}, a format that can run programs when opened, so it is not"
             " opened here. Its author can convert it at https://huggingface.co/spaces/safetensors/convert;"
             " then it works."
         )
-    if "adapter_config.json" in files:
-        raise UnsupportedModelError(
-            f"{where} is an adapter, not a whole model. Merge it into its base model and publish that."
-        )
     raise UnsupportedModelError(
         f"{where} has no weights (no model.safetensors). It may not be a model that is ready to use."
     )
+
+
+def _of_training(path: str) -> bool:
+    """Whether a file is what a Trainer leaves beside the weights, and so says nothing about them."""
+    return path.rpartition("/")[2].startswith(("training_args", "optimizer", "scheduler", "rng_state", "scaler"))
+
+
+def huge_pictures(settings: Any, key: str = "") -> str:
+    """Why the pictures that a preprocessing asks for are too large, or ""; sizes are found by their keys, at any depth.
+
+    `key` is where the settings were found.
+    """
+    if isinstance(settings, Mapping | list | tuple):
+        parts = settings.items() if isinstance(settings, Mapping) else [("", value) for value in settings]
+        return next(filter(None, (huge_pictures(value, f"{key} {name}".strip()) for name, value in parts)), "")
+    if not isinstance(settings, int | float) or isinstance(settings, bool):
+        return ""
+    if key.endswith("crop_pct"):
+        return "" if settings >= LEAST_CROP else f"crops its pictures to {settings} of their size ({key}), too little."
+    if settings > MOST_EDGE and re.search("size|crop|edge|resize|input", key):
+        return f"asks for pictures of {settings} pixels a side ({key}); at most {MOST_EDGE} are given here."
+    return ""
+
+
+@contextmanager
+def building(where: str, folder: Path) -> Iterator[None]:
+    """Around a library that builds a network from a stranger's files: whatever it raises becomes a refusal.
+
+    A config can claim any depth and width. A network of more parameters than its weights have bytes is refused while
+    it grows, before it fills this machine.
+
+    Raises:
+        UnsupportedModelError: the network could not be built, or would be larger than its weights.
+    """
+    most = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    owner, sizes, total = threading.get_ident(), dict[tuple[int, str], int](), 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal total
+        if threading.get_ident() != owner or parameter is None:
+            return
+        place = id(module), name  # loading registers each parameter once more
+        total += parameter.numel() - sizes.get(place, 0)
+        sizes[place] = parameter.numel()
+        if total > most:
+            raise UnsupportedModelError(
+                f"{where} describes a network of more than {most / 1e6:,.1f} M parameters, but its weights have only"
+                f" {most / 2**20:,.1f} MB. Its config.json belongs to other weights."
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except XaihubError:
+        raise
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"{where} could not be built from its files ({_first_line(error)}). Its config.json may be wrong or made"
+            " for another version of its library. Another model of the same kind may work."
+        ) from error
+    finally:
+        handle.remove()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def labels_of(id2label: Mapping[Any, Any], notices: list[str], classes: int | None = None) -> tuple[list[str], bool]:
@@ -161,24 +239,25 @@ def finish(
             module, labels=labels, transform=measured, target_layer=layer, activation=activation,
             notices=tuple(notices), facts=facts, **details,
         )  # fmt: skip
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError) as error:
         raise UnsupportedModelError(
-            f"{details['repo_id']} was loaded, but could not be run on a picture ({str(error).splitlines()[0][:160]})."
+            f"{details['repo_id']} was loaded, but could not be run on a picture ({_first_line(error)}). Its"
+            " preprocessing may not belong to it; another model of the same kind may work."
         ) from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a folder.
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """A JSON file of a folder.
 
     Raises:
         UnsupportedModelError: there is none, or it is no JSON object.
     """
-    file = folder / "config.json"
+    file = folder / name
     if not file.is_file():
-        raise UnsupportedModelError(f"{folder} has no config.json, so nothing says what model it holds.")
+        raise UnsupportedModelError(f"{folder} has no {name}, so nothing says what model it holds.")
     try:
         config = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnsupportedModelError(f"{file} is not valid JSON ({error}).") from error
     if not isinstance(config, dict):
         raise UnsupportedModelError(f"{file} holds a {type(config).__name__}, not a configuration.")

@@ -1,6 +1,7 @@
 """timm's own Hub format. The wrapper that transformers writes is loaded by transformers."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from xaihub.classifier import Classifier
 from xaihub.errors import UnsupportedModelError
-from xaihub.families.base import Config, family, finish, labels_of, refuse_unfit
+from xaihub.families.base import Config, building, family, finish, huge_pictures, labels_of, refuse_unfit
+from xaihub.preprocessing import Preprocess
 
 __all__ = ["asks_for_more", "load_timm"]
 
@@ -24,10 +26,16 @@ def asks_for_more(config: Config) -> bool:
     if "architecture" not in config:
         return False
     import timm
+    from timm.models import build_model_with_cfg
 
-    own = set(inspect.signature(timm.create_model).parameters)
-    arguments = set(config.get("model_args") or {}) & (own | {"pretrained_model_args"})
-    return bool(arguments) or not timm.is_model(str(config["architecture"]))
+    own = {
+        name
+        for function in (timm.create_model, build_model_with_cfg)
+        for name in inspect.signature(function).parameters
+    }
+    arguments = config.get("model_args") or {}
+    known = isinstance(arguments, Mapping) and timm.is_model(str(config["architecture"]))
+    return not known or bool(set(arguments) & (own | {"features_only"}))
 
 
 def _claims_timm(config: Config) -> bool:
@@ -50,51 +58,27 @@ def _refuses_timm(config: Config) -> str:
         )
     if asks_for_more({**config, "architecture": name.split(".")[0]}):
         return "asks for further files by itself while loading, which is not allowed here."
-    return "has no classes (num_classes 0): it only describes pictures." if config.get("num_classes") == 0 else ""
+    if config.get("num_classes") == 0:
+        return "has no classes (num_classes 0): it only describes pictures."
+    return huge_pictures(
+        [config.get("pretrained_cfg") or config, {"img_size": (config.get("model_args") or {}).get("img_size")}]
+    )
 
 
 @family("timm", claims=_claims_timm, refuses=_refuses_timm)
 def load_timm(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
     """A classifier in timm's own Hub format."""
-    import timm
-    from timm.data import create_transform, resolve_data_config
-
-    stored = dict(config.get("pretrained_cfg") or config)
-    arguments = dict(config.get("model_args") or {})
-    classes = int(arguments.pop("num_classes", None) or config.get("num_classes") or stored.get("num_classes") or 1000)
-    if config.get("global_pool") and "global_pool" not in arguments:
-        arguments["global_pool"] = config["global_pool"]
-    clean = {key: stored[key] for key in _TIMM_PREPROCESSING if stored.get(key) is not None}
-    try:
-        module = timm.create_model(
-            str(config["architecture"]).split(".")[0],
-            pretrained=True,
-            pretrained_cfg={**clean, "num_classes": classes, "file": str(folder / "model.safetensors")},
-            num_classes=classes,
-            **arguments,
-        )
-    except RuntimeError as error:
-        refuse_unfit(details["repo_id"], [str(error).strip().splitlines()[-1].strip()], ())
-        raise
-    settings = resolve_data_config(pretrained_cfg=clean)
-    steps = create_transform(**settings, is_training=False)
-    if settings["input_size"][0] not in (1, 3):
-        raise UnsupportedModelError(
-            f"This model reads {settings['input_size'][0]} channels; only grey and RGB pictures work."
-        )
-
-    def preprocess(picture: Image.Image) -> Tensor:
-        return steps(picture.convert("L") if settings["input_size"][0] == 1 else picture)
-
-    preprocess.__doc__ = "resize and crop to {2} x {1}, {0}".format(
-        settings["interpolation"], *settings["input_size"][1:]
-    )
     notices: list[str] = []
-    labels, named = _timm_labels(module, config, stored, classes, notices)
+    with building(details["repo_id"], folder):
+        stored = dict(config.get("pretrained_cfg") or config)
+        clean = {key: stored[key] for key in _TIMM_PREPROCESSING if stored.get(key) is not None}
+        module = _timm_network(folder, config, clean, details["repo_id"])
+        transform = _timm_transform(module, config, clean)
+        labels, named = _timm_labels(module, config, stored, notices)
     return finish(
         module,
         labels,
-        preprocess,
+        transform,
         notices,
         details,
         family="timm",
@@ -103,11 +87,56 @@ def load_timm(folder: Path, config: Config, details: dict[str, Any]) -> Classifi
     )
 
 
-def _timm_labels(
-    module: nn.Module, config: Config, stored: Config, classes: int, notices: list[str]
-) -> tuple[list[str], bool]:
+def _timm_network(folder: Path, config: Config, clean: Config, where: str) -> nn.Module:
+    import timm
+
+    arguments = dict(config.get("model_args") or {})
+    classes = int(arguments.pop("num_classes", None) or config.get("num_classes") or clean.get("num_classes") or 1000)
+    if config.get("global_pool"):
+        arguments.setdefault("global_pool", config["global_pool"])
+    try:
+        return timm.create_model(
+            str(config["architecture"]).split(".")[0],
+            pretrained=True,
+            pretrained_cfg={**clean, "num_classes": classes, "file": str(folder / "model.safetensors")},
+            num_classes=classes,
+            **arguments,
+        )
+    except RuntimeError as error:
+        if "state_dict" in str(error):
+            refuse_unfit(where, [str(error).strip().splitlines()[-1].strip()], ())
+        raise
+
+
+def _timm_transform(module: nn.Module, config: Config, clean: Config) -> Preprocess:
+    """The preprocessing stored with the weights, for the channels and the size that the network was built for."""
+    from timm.data import create_transform, resolve_data_config
+
+    settings = resolve_data_config(pretrained_cfg=dict(clean))
+    channels, *size = settings["input_size"]
+    channels = getattr(module, "in_chans", channels)  # older versions of timm stored 3 for any network
+    if channels not in (1, 3):
+        raise UnsupportedModelError(
+            f"This model reads pictures of {channels} channels; only grey and RGB pictures can be given."
+        )
+    built = (config.get("model_args") or {}).get("img_size")
+    if built and clean.get("fixed_input_size"):
+        size = [built, built] if isinstance(built, int) else list(built)
+    if channels == 1:
+        settings |= {name: [sum(settings[name]) / len(settings[name])] for name in ("mean", "std")}
+    steps = create_transform(**{**settings, "input_size": (channels, *size)}, is_training=False)
+
+    def preprocess(picture: Image.Image) -> Tensor:
+        return steps(picture.convert("L") if channels == 1 else picture)
+
+    preprocess.__doc__ = f"resize and crop to {size[1]} x {size[0]}, {settings['interpolation']}"
+    return preprocess
+
+
+def _timm_labels(module: Any, config: Config, stored: Config, notices: list[str]) -> tuple[list[str], bool]:
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
+    classes = int(module.num_classes)
     names = config.get("label_names") or stored.get("label_names") or stored.get("labels")
     described = config.get("label_descriptions") or stored.get("label_descriptions") or {}
     if names and len(names) == classes:

@@ -5,11 +5,21 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from xaihub.classifier import Classifier
 from xaihub.errors import UnsupportedModelError
-from xaihub.families.base import IMAGENET_MEAN, IMAGENET_STD, Config, family, finish, labels_of, refuse_unfit
+from xaihub.families.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Config,
+    building,
+    family,
+    finish,
+    huge_pictures,
+    labels_of,
+    refuse_unfit,
+)
 from xaihub.preprocessing import Preprocess
 from xaihub.registry import nearest_name
 
@@ -29,45 +39,52 @@ def _refuses_torchvision(config: Config) -> str:
     from torchvision import models
 
     known, name = models.list_models(module=models), _torchvision_name(config)
-    return (
-        ""
-        if name in known
-        else f"names the torchvision architecture {name!r}, which there is not.{nearest_name(name, known)}"
-    )
+    if name not in known:
+        return f"names the torchvision architecture {name!r}, which there is not.{nearest_name(name, known)}"
+    return huge_pictures({key: config.get(key) for key in ("input", "resize_shortest", "center_crop")})
 
 
-@family("torchvision", claims=_claims_torchvision, refuses=_refuses_torchvision, files=("preprocessor_config.json",))
+@family("torchvision", claims=_claims_torchvision, refuses=_refuses_torchvision)
 def load_torchvision(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
     """A torchvision network from a safetensors state dict; `config.json` names the architecture and the preprocessing.
 
     Keys of the config: `architecture` ("torchvision.models.resnet18"), `num_classes`, `id2label`, and optionally
     `resize_shortest`, `center_crop`, `mean`, `std`.
     """
+    notices: list[str] = []
+    with building(details["repo_id"], folder):
+        classes = int(config.get("num_classes") or 1000)
+        module = _torchvision_network(folder, _torchvision_name(config), classes, details["repo_id"])
+        labels, named = labels_of(config.get("id2label") or {}, notices, classes)
+        crop = int(config.get("center_crop") or (config.get("input") or (3, 224, 224))[-1])
+        if not config.get("center_crop") or not config.get("mean"):
+            notices.append(
+                f"Its config.json does not state all of its preprocessing; centre crop {crop}, ImageNet values assumed."
+            )
+        transform = _torchvision_transform(
+            int(config.get("resize_shortest") or crop),
+            crop,
+            config.get("mean") or IMAGENET_MEAN,
+            config.get("std") or IMAGENET_STD,
+        )
+    return finish(
+        module, labels, transform, notices, details, family="torchvision", architecture=_torchvision_name(config),
+        named=named,
+    )  # fmt: skip
+
+
+def _torchvision_network(folder: Path, name: str, classes: int, where: str) -> nn.Module:
     from safetensors.torch import load_file
     from torchvision import models
 
     state = load_file(folder / "model.safetensors")
-    name = _torchvision_name(config)
     options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if options:
         state = {key: value for key, value in state.items() if not key.startswith(("aux1.", "aux2.", "AuxLogits."))}
-    module = models.get_model(name, weights=None, num_classes=int(config.get("num_classes", 1000)), **options)
+    module = models.get_model(name, weights=None, num_classes=classes, **options)
     fit = module.load_state_dict(state, strict=False)
-    refuse_unfit(details["repo_id"], fit.missing_keys, fit.unexpected_keys)
-    notices: list[str] = []
-    labels, named = labels_of(config.get("id2label") or {}, notices, int(config.get("num_classes", 1000)))
-    crop = int(config.get("center_crop") or (config.get("input") or (3, 224, 224))[-1])
-    if not config.get("center_crop") or not config.get("mean"):
-        notices.append(
-            f"Its config.json does not state all of its preprocessing; centre crop {crop}, ImageNet values assumed."
-        )
-    transform = _torchvision_transform(
-        int(config.get("resize_shortest") or crop),
-        crop,
-        config.get("mean") or IMAGENET_MEAN,
-        config.get("std") or IMAGENET_STD,
-    )
-    return finish(module, labels, transform, notices, details, family="torchvision", architecture=name, named=named)
+    refuse_unfit(where, fit.missing_keys, fit.unexpected_keys)
+    return module
 
 
 def torchvision_published(name: str) -> tuple[str, Any]:

@@ -1,6 +1,6 @@
 """Classifiers that `AutoModelForImageClassification` loads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,17 @@ from torch import Tensor
 
 from xaihub.classifier import Activation, Classifier
 from xaihub.errors import UnsupportedModelError
-from xaihub.families.base import IMAGENET_MEAN, IMAGENET_STD, Config, family, finish, labels_of, refuse_unfit
+from xaihub.families.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Config,
+    building,
+    family,
+    finish,
+    huge_pictures,
+    labels_of,
+    refuse_unfit,
+)
 from xaihub.families.from_timm import asks_for_more
 from xaihub.preprocessing import Preprocess
 
@@ -28,7 +38,8 @@ def _refuses_transformers(config: Config) -> str:
         )
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
-    heads = tuple(config.get("architectures") or ())
+    heads = config.get("architectures") or ()
+    heads = [str(head) for head in (heads if isinstance(heads, list) else [heads] if heads else [])]
     if kind not in CLASSIFIERS or not all("Classif" in head or "TimmWrapper" in head for head in heads):
         what = heads[0] if heads else f"of type {kind}"
         return f"is not an image classifier but {what}. On the Hub, models under the task 'Image Classification' work."
@@ -36,9 +47,32 @@ def _refuses_transformers(config: Config) -> str:
         return "predicts a number (problem_type 'regression'), not classes. A classifier would work."
     if kind == "shieldgemma2":
         return "is a vision-language model that answers with words, not an image classifier."
-    if config.get("use_pretrained_backbone") or asks_for_more(config):
+    if _asks_for_more(config) or asks_for_more(config):
         return "asks for further files by itself while loading, which is not allowed here."
-    return ""
+    return huge_pictures({"image_size": config.get("image_size")})
+
+
+def _asks_for_more(config: Any) -> bool:
+    """Whether a config, or one inside it, names weights or programs that are elsewhere."""
+    if not isinstance(config, Mapping):
+        return False
+    kernel = config.get("attn_implementation")  # "owner/name" is a repository of programs
+    elsewhere = config.get("use_pretrained_backbone") or config.get("transformers_weights") or "/" in str(kernel)
+    return bool(elsewhere) or any(_asks_for_more(value) for value in config.values())
+
+
+def _refuses_processor(settings: Config) -> str:
+    import transformers
+
+    inside = settings.get("image_processor")
+    settings = inside if isinstance(inside, Mapping) else settings
+    kind = settings.get("image_processor_type") or settings.get("feature_extractor_type")
+    if "auto_map" in settings and not hasattr(transformers, str(kind)):
+        return (
+            "needs code of its own for its pictures ('auto_map' in its preprocessor_config.json), and a stranger's code"
+            " is never run here. A model with an image processor that transformers itself knows would work."
+        )
+    return huge_pictures(settings)
 
 
 @family(
@@ -46,21 +80,31 @@ def _refuses_transformers(config: Config) -> str:
     claims=lambda config: "model_type" in config,
     refuses=_refuses_transformers,
     files=("preprocessor_config.json", "processor_config.json"),
+    refuses_file=_refuses_processor,
 )
 def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
     """A classifier that `AutoModelForImageClassification` loads."""
     from transformers import AutoModelForImageClassification
 
-    with _quiet_transformers():
+    with _quiet_transformers(), building(details["repo_id"], folder):
         model, report = AutoModelForImageClassification.from_pretrained(
             folder,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below in words of ours
             dtype=torch.float32,
             output_loading_info=True,
         )
-    refuse_unfit(details["repo_id"], report.get("missing_keys", ()), report.get("mismatched_keys", ()))
+    misfits = [
+        f"{key}: {list(held)} in the weights, {list(wanted)} in the network"
+        for key, held, wanted in report.get("mismatched_keys", ())
+    ]
+    refuse_unfit(details["repo_id"], misfits, report.get("missing_keys", ()))
+    if not model.config.id2label:
+        raise UnsupportedModelError(
+            f"{details['repo_id']} has no classes (id2label is empty): it only describes pictures."
+        )
     notices: list[str] = []
     labels, named = labels_of(model.config.id2label, notices)
     activation: Activation = "sigmoid" if config.get("problem_type") == "multi_label_classification" else "softmax"
@@ -88,26 +132,27 @@ def _transformers_transform(folder: Path, config: Any, notices: list[str]) -> Pr
         )
     if channels == 1:
         notices.append("It reads grey pictures, so colours are taken out first.")
-    if any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+    why = "It comes without preprocessing"
+    has_files = any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
+    if has_files or getattr(config, "pretrained_cfg", None):  # the wrapper of timm keeps it in config.json
         try:
             with _quiet_transformers():
                 processor = AutoImageProcessor.from_pretrained(
                     folder, backend="pil", trust_remote_code=False, local_files_only=True
                 )
-            return _grey_if(channels, _processor_function(processor))
+            return _processor_function(processor, channels)
         except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-            notices.append(f"Its preprocessing could not be read ({type(error).__name__}).")
+            why = f"Its preprocessing could not be read ({type(error).__name__})"
     size = _image_size(config)
     notices.append(
-        f"It comes without preprocessing, so a common one is assumed: resize to {size[1]} x {size[0]}, ImageNet"
-        " mean and"
-        " deviation. Its answers may be worse than its authors measured."
+        f"{why}, so a common one is assumed: resize to {size[1]} x {size[0]}, ImageNet mean and deviation. Its answers"
+        " may be worse than its authors measured."
     )
-    return _grey_if(channels, _default_function(size))
+    return _default_function(size, channels)
 
 
-def _processor_function(processor: Any) -> Preprocess:
-    def preprocess(picture: Image.Image) -> Tensor:
+def _processor_function(processor: Any, channels: int) -> Preprocess:
+    def pixels_of(picture: Image.Image) -> Tensor:
         pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
         if pixels.ndim != 4 or len(pixels) != 1:
             raise UnsupportedModelError(
@@ -116,30 +161,40 @@ def _processor_function(processor: Any) -> Preprocess:
             )
         return pixels[0]
 
-    size = processor(images=Image.new("RGB", (64, 64)), return_tensors="pt")["pixel_values"].shape[-2:]
-    preprocess.__doc__ = f"{type(processor).__name__}, {size[1]} x {size[0]} pixels"
+    small = Image.new("RGB", (64, 64))
+    grey = _grey_mode(pixels_of, small) if channels == 1 else ""
+
+    def preprocess(picture: Image.Image) -> Tensor:
+        if not grey:
+            return pixels_of(picture)
+        return pixels_of(picture.convert("L").convert(grey)).mean(0, keepdim=True)
+
+    size = preprocess(small).shape[-2:]
+    preprocess.__doc__ = f"{type(processor).__name__}, {size[1]} x {size[0]} pixels{', grey' if grey else ''}"
     return preprocess
 
 
-def _default_function(size: tuple[int, int]) -> Preprocess:
+def _grey_mode(pixels_of: Preprocess, picture: Image.Image) -> str:
+    """How a grey picture must be handed over: some processors normalise one channel, some insist on three."""
+    try:
+        pixels_of(picture.convert("L"))
+    except ValueError:
+        return "RGB"
+    return "L"
+
+
+def _default_function(size: tuple[int, int], channels: int) -> Preprocess:
     mean, std = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_STD)[:, None, None]
 
     def preprocess(picture: Image.Image) -> Tensor:
         resized = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        return (torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255 - mean) / std
+        if channels == 1:
+            resized = resized.convert("L").convert("RGB")
+        pixels = (torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255 - mean) / std
+        return pixels if channels == 3 else pixels.mean(0, keepdim=True)
 
-    preprocess.__doc__ = f"assumed: resize to {size[1]} x {size[0]}, ImageNet mean and deviation"
-    return preprocess
-
-
-def _grey_if(channels: int, function: Preprocess) -> Preprocess:
-    if channels == 3:
-        return function
-
-    def preprocess(picture: Image.Image) -> Tensor:
-        return function(picture.convert("L").convert("RGB")).mean(0, keepdim=True)
-
-    preprocess.__doc__ = f"{function.__doc__}, grey"
+    grey = ", grey" if channels == 1 else ""
+    preprocess.__doc__ = f"assumed: resize to {size[1]} x {size[0]}, ImageNet mean and deviation{grey}"
     return preprocess
 
 

@@ -1,4 +1,4 @@
-"""Paper pets: drawn animals told apart by known parts, the ground truth for explanations and the app's first pictures."""
+"""Paper pets: drawn animals told apart by known parts, the truth that explanations are checked against."""
 
 from xaihub.synthetic.dataset import (
     MARKS,

@@ -14,19 +14,18 @@ from xaihub.synthetic.paper import Colour, Piece, blob, oval, ribbon, scalloped,
 
 
 class Look(NamedTuple):
-    """The style of each part by which the classes differ; everything else is common to all."""
+    """The style of each part by which the classes differ; all else is common to all, or drawn by lot."""
 
     ears: str
-    whiskers: str
     tail: str
 
 
 LOOKS: dict[str, Look] = {
-    "cat": Look(ears="pointed", whiskers="long", tail="slender"),
-    "dog": Look(ears="floppy", whiskers="none", tail="slender"),
-    "fox": Look(ears="pointed", whiskers="long", tail="bushy"),
-    "mouse": Look(ears="round", whiskers="long", tail="slender"),
-    "rabbit": Look(ears="long", whiskers="none", tail="pompom"),
+    "cat": Look(ears="pointed", tail="slender"),
+    "dog": Look(ears="floppy", tail="slender"),
+    "fox": Look(ears="pointed", tail="bushy"),
+    "mouse": Look(ears="round", tail="slender"),
+    "rabbit": Look(ears="long", tail="pompom"),
 }
 
 INK: Colour = (0.20, 0.17, 0.22)
@@ -56,6 +55,7 @@ class Animal:
     coat: Colour
     scarf: Colour | None
     patch: bool  # a lighter patch around one eye
+    whiskers: bool  # striking, and no evidence: any animal may wear them
     head_tilt: float  # degrees, and so are the next five
     ear_left: float
     ear_right: float
@@ -72,6 +72,7 @@ def imagine(random: Generator) -> Animal:
         coat=COATS[random.integers(len(COATS))],
         scarf=SCARVES[random.integers(len(SCARVES))] if random.random() < 0.6 else None,
         patch=bool(random.random() < 0.35),
+        whiskers=bool(random.random() < 0.6),
         head_tilt=random.uniform(-9, 9),
         ear_left=random.uniform(-9, 9),
         ear_right=random.uniform(-9, 9),
@@ -88,7 +89,7 @@ def assemble(label: str, animal: Animal) -> list[Piece]:
     head_turn = turn(animal.head_tilt, about=(0, 0))
     ears = list(_ears(look.ears, animal))
     below, above = ([], ears) if look.ears == "floppy" else (ears, [])
-    head = [*below, *_head(animal), *above, *_whiskers(look.whiskers, animal)]
+    head = [*below, *_head(animal), *above]
     return [*_tail(look.tail, animal), *_body(animal), *(piece.moved(head_turn) for piece in head)]
 
 
@@ -141,7 +142,9 @@ def _head(animal: Animal) -> Iterator[Piece]:
     yield Piece(blob([*half, (0, 5), *((-x, y) for x, y in half[:0:-1])]), animal.coat, "head", lift=1.8)
     if animal.patch:
         yield Piece(oval(13.5, -21, 10.5, 11.5), blend(animal.coat, light, 0.75), "head")
-    yield Piece(blob([(0, -14), (9, -11), (14, -4), (8, 2.5), (0, 3.5), (-8, 2.5), (-14, -4), (-9, -11)]), light, "head", 0.4)
+    yield Piece(
+        blob([(0, -14), (9, -11), (14, -4), (8, 2.5), (0, 3.5), (-8, 2.5), (-14, -4), (-9, -11)]), light, "head", 0.4
+    )
     for side in (-1, 1):
         yield Piece(oval(22.5 * side, -8.5, 5.2, 3.6), blend(animal.coat, BLUSH, 0.75), "head")
         yield Piece(oval(13 * side, -20, 5.9, 7.2), CREAM, "head", lift=0.4)
@@ -149,7 +152,20 @@ def _head(animal: Animal) -> Iterator[Piece]:
         yield Piece(oval(x, y, 4.4, 5.6), INK, "head")
         yield Piece(oval(x - 1.5, y - 2.2, 1.5, 1.9), (1, 1, 1), "head")
         yield Piece(ribbon([(0, -6.5), (2.2 * side, -2.2), (6.3 * side, -3.2)], [1.3, 1.4, 1.1]), INK, "head")
-    yield Piece(blob([(-4.4, -11.6), (0, -12.6), (4.4, -11.6), (2.6, -8.2), (0, -6.8), (-2.6, -8.2)]), INK, "head", lift=0.3)
+    yield Piece(
+        blob([(-4.4, -11.6), (0, -12.6), (4.4, -11.6), (2.6, -8.2), (0, -6.8), (-2.6, -8.2)]), INK, "head", lift=0.3
+    )
+    if animal.whiskers:
+        yield from _whiskers(animal)
+
+
+def _whiskers(animal: Animal) -> Iterator[Piece]:
+    """Three on each cheek."""
+    colour = INK if sum(animal.coat) > 1.3 else CREAM
+    for side in (-1, 1):
+        for start, middle, end in ((-9, -13, -17), (-5.5, -6.5, -7), (-2, 0.5, 4)):
+            points = [(12.0 * side, start), (27.0 * side, middle), (43.0 * side, end)]
+            yield Piece(ribbon(points, [1.7, 1.9, 1.0]), colour, "whiskers")
 
 
 # --- the parts that tell --------------------------------------------------------------------------------------------
@@ -160,14 +176,14 @@ def _ears(style: str, animal: Animal) -> Iterator[Piece]:
     root, outer, inner = {
         "pointed": (
             (17, -38),
-            _pointed([(4.5, -41), (27, -74), (32, -27)]),
-            _pointed([(11, -43), (25, -65), (28, -35)]),
+            _pointed((-1, -41), (26.5, -74), (26, -31)),
+            _pointed((6, -43), (24.5, -65.5), (24, -36)),
         ),
-        "round": ((20, -40), oval(26, -50, 18.5, 18.5), oval(26.5, -50, 12, 12)),
+        "round": ((20, -40), oval(25.5, -50, 19, 19), oval(26, -50, 12.5, 12.5)),
         "long": (
             (13, -40),
-            blob([(5, -36), (4, -58), (9, -78), (16, -83), (22.5, -77), (24, -58), (21, -36)]),
-            blob([(10, -40), (9.5, -58), (13, -73), (16, -76), (19, -72), (19, -58), (16.5, -40)]),
+            blob([(2.5, -36), (1.5, -58), (6, -77), (14.5, -84), (23, -77), (26.5, -58), (23, -36)]),
+            blob([(8, -40), (7, -58), (10.5, -72), (14.5, -76), (18.5, -72), (20.5, -58), (18, -40)]),
         ),
         "floppy": (
             (24, -39),
@@ -177,30 +193,18 @@ def _ears(style: str, animal: Animal) -> Iterator[Piece]:
     }[style]
     inside = blend(animal.coat, INK, 0.32) if style == "floppy" else blend(_light(animal), BLUSH, 0.45)
     for side, degrees in ((-1, animal.ear_left), (1, animal.ear_right)):
-        for outline, colour, lift in ((outer, _dark(animal), 1.0), (inner, inside, 0.3)):
+        for outline, colour, lift in ((outer, _dark(animal), 0.85), (inner, inside, 0.3)):
             turned = Piece(outline, colour, "ears", lift).moved(turn(degrees, about=root))
             yield Piece(turned.outline if side > 0 else _mirrored(turned.outline), colour, "ears", lift)
 
 
-def _pointed(corners: list[tuple[float, float]]) -> np.ndarray:
-    """A triangle with bulging sides and a slightly blunt second corner, the tip."""
-    foot, tip, heel = (np.array(corner, dtype=float) for corner in corners)
-    middle = (foot + tip + heel) / 3
-    rise, fall = (foot + tip) / 2, (tip + heel) / 2
-    bulge = 0.13
-    points = [foot, rise + bulge * (rise - middle), tip + [-1.2, 1], tip + [1.0, 1], fall + bulge * (fall - middle), heel]
-    return np.concatenate([stroke([tuple(point) for point in points[:3]]), stroke([tuple(p) for p in points[3:]])])
-
-
-def _whiskers(style: str, animal: Animal) -> Iterator[Piece]:
-    """Three on each cheek, or nothing for `none`."""
-    if style == "none":
-        return
-    colour = INK if sum(animal.coat) > 1.3 else CREAM
-    for side in (-1, 1):
-        for start, middle, end in ((-9, -13, -17), (-5.5, -6.5, -7), (-2, 0.5, 4)):
-            points = [(12.0 * side, start), (27.0 * side, middle), (43.0 * side, end)]
-            yield Piece(ribbon(points, [1.7, 1.9, 1.0]), colour, "whiskers")
+def _pointed(foot: tuple[float, float], tip: tuple[float, float], heel: tuple[float, float]) -> np.ndarray:
+    """A triangle with bulging sides and a slightly blunt tip."""
+    (left, top), middle = tip, np.mean([foot, tip, heel], axis=0)
+    rise, fall = (1.24 * np.mean([tip, corner], axis=0) - 0.24 * middle for corner in (foot, heel))
+    return np.concatenate(
+        [stroke([foot, tuple(rise), (left - 1.2, top + 1)]), stroke([(left + 1, top + 1), tuple(fall), heel])]
+    )
 
 
 def _tail(style: str, animal: Animal) -> Iterator[Piece]:
@@ -208,11 +212,11 @@ def _tail(style: str, animal: Animal) -> Iterator[Piece]:
     coat, light = _dark(animal), _light(animal)
     if style == "slender":
         spine = [(14, 50), (30, 54), (43, 48), (47, 35), (41, 25), (43, 14), (51, 11)]
-        pieces = [Piece(ribbon(spine, [9, 8.5, 8, 8, 7.5, 7, 6]), coat, "tail", 1.0)]
+        pieces = [Piece(ribbon(spine, [9, 8.5, 8, 8, 7.5, 7, 6]), coat, "tail", 0.85)]
     elif style == "bushy":
-        outline = [(16, 54), (30, 57), (47, 52), (58, 36), (59, 18), (51, 3), (43, 14), (35, 28), (29, 40)]
-        tip = [(59.2, 19), (57, 11), (51, 3), (43, 14), (40.2, 19), (46, 17.5), (50, 21), (54, 17.5)]
-        pieces = [Piece(blob(outline), coat, "tail", 1.0), Piece(blob(tip), light, "tail", 0.3)]
+        outline = [(16, 54), (30, 59), (49, 55), (61, 40), (64, 22), (55, -1), (42, 12), (34, 27), (28, 40)]
+        tip = [(64, 23), (61.5, 11), (55, -1), (42, 12), (38, 19), (45, 17.5), (51, 23), (57, 18.5)]
+        pieces = [Piece(blob(outline), coat, "tail", 0.85), Piece(blob(tip), light, "tail", 0.3)]
     else:
-        pieces = [Piece(scalloped(32, 45, 14.5, 9, 0.2), light, "tail", 1.0)]
+        pieces = [Piece(scalloped(32, 45, 14.5, 9, 0.2), light, "tail", 0.85)]
     yield from (piece.moved(turn(animal.wag, about=(18, 50))) for piece in pieces)

@@ -1,8 +1,6 @@
 """Paper pets: drawn pictures whose class is decided by known parts, with a mask for each part."""
 
 import io
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,20 +10,22 @@ import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 from PIL import Image
 
+from xaihub.folders import replacing
 from xaihub.synthetic.anatomy import LOOKS, Look, assemble, imagine
 from xaihub.synthetic.grounds import ground, noise
 from xaihub.synthetic.paper import UNITS, Piece, oval, paste, place, scalloped
 
 PETS: tuple[str, ...] = tuple(LOOKS)
 """The classes."""
-PARTS: tuple[str, ...] = ("ears", "whiskers", "tail", "head", "body", "scarf")
-"""What a pet is made of; only the first three can tell a class."""
+PARTS: tuple[str, ...] = ("ears", "tail", "whiskers", "head", "body", "scarf")
+"""What a pet is made of; only ears and tail tell a class, and whiskers and scarf are worn or not, by lot."""
 MARKS: tuple[str, ...] = ("dot", "ring", "flower")
 """The marks that can be planted in the lower right corner."""
+MASKS_FILE = "masks.npz"
 
 # How far a pet's pieces can reach in its own coordinates, ears and tail swung out: kept inside the picture.
 _REACH = np.array([(-40, -82), (0, -84), (40, -82), (-50, -10), (50, -10), (66, 14), (60, 40), (-28, 65), (28, 65)])
-_SEEN = 0.34  # a pixel shows a part when this share of it does; below a half, for the thin whiskers
+_SEEN = 0.1  # a pixel shows a part when this share of it does: low, so that no thin tip or whisker is left out
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,23 @@ class PaperPet:
 
 
 def deciding_parts(label: str, against: str | None = None) -> tuple[str, ...]:
-    """The parts whose style tells the class from another, or from at least one other when none is named.
-
-    A part can decide by its absence: a dog and a rabbit have no whiskers, and their mask of them is empty.
-    """
+    """The parts whose style tells the class from another, or from at least one other when none is named."""
     others = [LOOKS[name] for name in ([against] if against else PETS)]
     return tuple(part for part in Look._fields if any(getattr(LOOKS[label], part) != getattr(o, part) for o in others))
 
 
 def draw_pet(label: str, seed: int, *, size: int = 160, nuisance: Nuisance = Nuisance()) -> PaperPet:
     """One pet. Ground, coat, pose and place depend on the seed alone, so two labels differ by their parts alone."""
+    if label not in PETS:
+        raise ValueError(f"{label!r} is not a paper pet; draw one of {', '.join(PETS)}.")
     size = nuisance.size or size
     animal = imagine(default_rng((seed, 0)))
     sheet = ground(default_rng((seed, 1)), size, apart_from=animal.coat)
     where = _placing(default_rng((seed, 2)), nuisance.pet_scale)
     pieces = [piece.moved(where) for piece in assemble(label, animal)] + _mark(nuisance.corner_mark)
-    shares = dict.fromkeys((*PARTS, *(["corner_mark"] if nuisance.corner_mark else [])), np.zeros((size, size), np.float32))
+    shares = dict.fromkeys(
+        (*PARTS, *(["corner_mark"] if nuisance.corner_mark else [])), np.zeros((size, size), np.float32)
+    )
     for piece in pieces:
         sheet, alpha = paste(sheet, piece)
         shares = {part: share * (1 - alpha) for part, share in shares.items()}  # what it covers is no longer seen
@@ -103,24 +104,16 @@ def paper_pets(
 def write_folder(pets: Iterable[PaperPet], folder: str | Path) -> Path:
     """The folder, with `<label>/<index>.png` and `masks.npz` whose keys are `<label>/<index>/<part>`.
 
-    It appears whole or not at all.
+    It appears whole or not at all; a folder made here before is replaced, and any other is left alone.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists already; name a new folder or remove it first.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with replacing(folder, MASKS_FILE) as draft:
         _write(pets, draft)
-        draft.chmod(0o755)  # mkdtemp's folder is its owner's alone
-        draft.replace(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
 def _write(pets: Iterable[PaperPet], folder: Path) -> None:
-    with zipfile.ZipFile(folder / "masks.npz", "w", zipfile.ZIP_DEFLATED) as archive:  # one by one: np.savez keeps all
+    with zipfile.ZipFile(folder / MASKS_FILE, "w", zipfile.ZIP_DEFLATED) as archive:  # one by one: np.savez keeps all
         for index, pet in enumerate(pets):
             (folder / pet.label).mkdir(exist_ok=True)
             pet.image.save(folder / pet.label / f"{index:05d}.png")
@@ -131,7 +124,7 @@ def _write(pets: Iterable[PaperPet], folder: Path) -> None:
 
 def _placing(random: Generator, pet_scale: float) -> np.ndarray:
     """The map from the pet's coordinates to the picture's, `(2, 3)`, with every part inside when it can be."""
-    scale = pet_scale * random.uniform(0.76, 0.98)
+    scale = pet_scale * random.uniform(0.8, 1.0)
     turned = place(0, 0, scale, random.uniform(-9, 9), mirror=bool(random.random() < 0.5))
     reach = _REACH @ turned[:, :2].T
     lowest, highest = 3 - reach.min(0), UNITS - 3 - reach.max(0)
@@ -143,6 +136,8 @@ def _mark(name: str | None) -> list[Piece]:
     """A red sticker in the lower right corner, or nothing."""
     if name is None:
         return []
+    if name not in MARKS:
+        raise ValueError(f"{name!r} is not a corner mark; plant one of {', '.join(MARKS)}.")
     x, y, red, white = UNITS - 13, UNITS - 13, (0.86, 0.16, 0.18), (1.0, 0.97, 0.93)
     outline = scalloped(x, y, 9.5, 6, 0.35) if name == "flower" else oval(x, y, 8.5, 8.5)
     middle = [] if name == "dot" else [Piece(oval(x, y, 4, 4), white, "corner_mark")]
@@ -152,8 +147,9 @@ def _mark(name: str | None) -> list[Piece]:
 def _photograph(sheet: np.ndarray, random: Generator, nuisance: Nuisance) -> Image.Image:
     """The sheet under a lamp: the paper's fibres, uneven light, then what is planted in the taking."""
     size = len(sheet)
-    fibres = 0.013 * random.standard_normal((size, size)) + 0.05 * (noise(random, size, 60) - 0.5)
     light = 1.0 + 0.14 * (noise(random, size, 3) - 0.5)
+    fibres = 0.05 * (noise(random, size, 60) - 0.5)
+    fibres = fibres + 0.013 * random.standard_normal((size, size))  # last: how much is drawn depends on the size
     lit = sheet * (light * (1 + fibres))[..., None] * np.asarray(nuisance.tint or (1, 1, 1))
     image = Image.fromarray((255 * np.clip(lit, 0, 1) + 0.5).astype(np.uint8))
     if nuisance.jpeg_quality is None:

@@ -41,7 +41,7 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-# --- textures: each (size, size), 0 the first colour and 1 the second, or a little beyond -------------------------------
+# --- textures: each (size, size), 0 the first colour and 1 the second, or a little beyond -----------------------------
 
 
 def _meadow(random: Generator, size: int) -> np.ndarray:
@@ -107,5 +107,12 @@ def _scrap(random: Generator) -> list[Piece]:
     if kind == 1:
         angle = random.uniform(0, 2 * np.pi)
         ends = np.array([[-1.0], [0], [1]]) * radius * 1.3 * np.array([np.cos(angle), np.sin(angle)]) + [x, y]
-        return [Piece(ribbon([tuple(end) for end in ends], [0.5, radius, 1.15 * radius, 0.7 * radius, 0.5]), colour, "scrap", lift=0.6)]
+        return [
+            Piece(
+                ribbon([tuple(end) for end in ends], [0.5, radius, 1.15 * radius, 0.7 * radius, 0.5]),
+                colour,
+                "scrap",
+                lift=0.6,
+            )
+        ]
     return [Piece(oval(x, y, radius * 0.7, radius * 0.7), colour, "scrap", lift=0.6)]

@@ -82,9 +82,7 @@ def _cap(centre: np.ndarray, start: np.ndarray) -> np.ndarray:
     """The half circle that leaves from `start` and ends opposite."""
     angles = -np.linspace(0, np.pi, 8)[1:-1]
     x, y = start - centre
-    return centre + np.stack(
-        [x * np.cos(angles) - y * np.sin(angles), x * np.sin(angles) + y * np.cos(angles)], axis=1
-    )
+    return centre + np.stack([x * np.cos(angles) - y * np.sin(angles), x * np.sin(angles) + y * np.cos(angles)], axis=1)
 
 
 # --- affine maps, all (2, 3) ----------------------------------------------------------------------------------------

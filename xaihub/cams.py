@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from xaihub.classifier import Classifier, Pass, tap
-from xaihub.methods import METHODS, Query, method
+from xaihub.methods import Query, method
 from xaihub.records import Evidence, Heatmap
 
 __all__ = ["CAMS", "cam", "gradcam", "gradcam_plus_plus", "heatmaps", "hirescam", "layercam", "shown", "xgradcam"]
@@ -23,6 +23,9 @@ Cam = Callable[[Tensor, Tensor], Tensor]
 
 CAMS: dict[str, Cam] = {}
 
+_ROUNDING = (
+    1e-5  # of the terms that a map sums: what is left of exact cancellation in float32, and of a layer norm's eps
+)
 _TINY = 1e-7  # keeps 0 / 0 at 0; the size pytorch-grad-cam uses, so that maps agree
 
 
@@ -97,21 +100,30 @@ def heatmaps(classifier: Classifier, pixels: Tensor, targets: Sequence[int] | Te
 def _evidence(query: Query, name: str, raw: Tensor) -> Evidence:
     label = query.classifier.labels[query.target]
     layer = query.classifier.target_layer
+    where = f"{name} at {layer.name if layer else 'no layer'}"
+    noise = float(raw.abs().max()) < _ROUNDING * float((query.gradients * query.activations).abs().sum(0).max())
+    if noise and bool(raw.any()):
+        caption = (
+            f"No map for {label!r} ({where}): what speaks for and against it cancels to rounding error, as it does"
+            " before a layer norm. Another method or layer works."
+        )
+    elif not bool((raw > 0).any()):
+        caption = f"No positive evidence for {label!r} at this layer ({where}): nothing there speaks for it."
+    else:
+        caption = f"Where {label!r} comes from: {where}."
     height, width = query.view.pixels.shape[2:]
-    heatmap = shown(raw[None], (height, width))[0].cpu().numpy()
-    positive = bool((raw > 0).any())
-    where = f"{METHODS[name].name} at {layer.name if layer else ''}"
-    caption = (
-        f"Where {label!r} comes from: {where}."
-        if positive
-        else f"No positive evidence for {label!r} at this layer ({where}): nothing there speaks for it."
-    )
+    heatmap = shown(raw[None] * (not noise), (height, width))[0].cpu().numpy()
     return Evidence(
         query.view.image,
         caption,
         heatmap=heatmap,
         raw=_to_numpy(raw),
-        facts={"method": name, "label": label, "layer": layer.name if layer else None, "positive": positive},
+        facts={
+            "method": name,
+            "label": label,
+            "layer": layer.name if layer else None,
+            "positive": bool(heatmap.any()),
+        },
     )
 
 

@@ -1,0 +1,13 @@
+.PHONY: serve test check benchmarks
+
+serve:
+	sh scripts/setup.sh && .venv/bin/python app.py
+
+test:
+	sh scripts/setup.sh dev && .venv/bin/python -m pytest
+
+check:
+	bash .ci/run
+
+benchmarks:
+	sh scripts/setup.sh dev && .venv/bin/uv pip install --quiet --python .venv/bin/python -e ".[benchmarks]" && .venv/bin/python -m benchmarks

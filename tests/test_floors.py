@@ -1,0 +1,119 @@
+"""The house stands: imports point down, each outside library has one owner, files stay small, nothing is unpickled."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "xaihub"
+
+FLOORS = {
+    "errors": 0, "curated": 0, "folders": 0,
+    "registry": 1, "progress": 1,
+    "records": 2, "images": 2, "hooks": 2, "hub": 2, "synthetic": 2, "training": 2,
+    "preprocessing": 3, "tracing": 3, "datasets": 3, "reference_files": 3,
+    "target_layer": 4,
+    "classifier": 5,
+    "embedders": 6, "families": 6,
+    "loading": 7,
+    "references": 8,
+    "methods": 9, "building": 9,
+    "cams": 10,
+    "neighbours": 11,
+    "explaining": 12,
+    "": 13,  # xaihub itself: the public names
+    "ui": 14, "__main__": 14,
+}  # fmt: skip
+
+OWNERS = {
+    "huggingface_hub": {"hub"},
+    "gradio": {"ui"},
+    "transformers": {"families.from_transformers"},
+    "timm": {"families.from_timm"},
+    "torchvision": {"families.from_torchvision"},
+    "datasets": {"datasets"},
+    "pyarrow": {"reference_files"},
+    "diffusers": {"generation"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every absolute module a file imports, also inside functions and behind TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            if node.module in ("xaihub", "xaihub.families", "xaihub.ui", "xaihub.synthetic"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            else:
+                yield node.module or ""
+
+
+def room(module: str) -> str:
+    return module.removeprefix("xaihub").removeprefix(".").split(".")[0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_point_down(path):
+    mine = room(name_of(path))
+    if mine == "":  # the package names its rooms lazily, and knows them all
+        return
+    for module in imports(path):
+        if not module.startswith("xaihub"):
+            continue
+        theirs = room(module)
+        if theirs not in FLOORS:  # "xaihub.load_classifier" is the package's own public name
+            theirs = ""
+        assert theirs == mine or FLOORS[theirs] < FLOORS[mine], (
+            f"{name_of(path)} imports {module}, which is not below it"
+        )
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_each_outside_library_has_one_owner(path):
+    name = name_of(path)
+    for module in imports(path):
+        library = module.split(".")[0]
+        if library in OWNERS:
+            assert name in OWNERS[library] or room(name) in OWNERS[library], f"{name} imports {library}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_files_stay_small(path):
+    assert len(path.read_text("utf-8").splitlines()) <= 360, "split it by theme"
+
+
+@pytest.mark.parametrize("path", [*modules(), ROOT / "app.py"], ids=lambda path: path.name)
+def test_nothing_is_unpickled_and_no_stranger_code_is_run(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    loaded = {module.split(".")[0] for module in imports(path)}
+    assert not loaded & {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        if name == "torch.load":
+            assert options.get("weights_only") == "True"
+        if name == "np.load":
+            assert options.get("allow_pickle") == "False"
+        if name.endswith("AutoModelForImageClassification.from_pretrained"):
+            assert options.get("use_safetensors") == "True"
+        if "from_pretrained" in name and "Auto" in name:
+            assert options.get("trust_remote_code") == "False"
+        assert name not in ("eval", "exec"), f"{path} calls {name}"
+
+
+def test_hooks_are_registered_in_one_place_only():
+    using = {name_of(path) for path in modules() if "register_forward" in path.read_text("utf-8")}
+    assert using == {"hooks"}

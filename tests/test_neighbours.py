@@ -1,0 +1,130 @@
+"""Twins and counterfactuals: the right classes, the right order, and a sentence where there is nothing to show."""
+
+import numpy as np
+import pytest
+from test_references import picture, pictures
+from toy_networks import ColourCounter, SmallNet, classifier_of
+
+from xaihub.building import build_references
+from xaihub.errors import ReferencesError, ReferencesMismatchError, UnknownNameError
+from xaihub.explaining import explain, explain_query
+from xaihub.methods import Query
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return classifier_of(ColourCounter(0.01))
+
+
+@pytest.fixture(scope="module")
+def references(classifier):
+    return build_references(classifier, pictures(90))
+
+
+def test_twins_share_the_predicted_class_and_counterfactuals_never_do(classifier, references):
+    seen = set()
+    for seed in range(90):  # leave-one-out: each picture is among the references
+        explanation = explain(classifier, picture(seed), ["twins", "counterfactuals"], references=references)
+        predicted = explanation.prediction.label
+        seen.add(predicted)
+        assert all(evidence.facts["predicted"] == predicted for evidence in explanation["twins"])
+        assert explanation["counterfactuals"], "there is always another class here"
+        assert all(evidence.facts["predicted"] != predicted for evidence in explanation["counterfactuals"])
+        shown = {evidence.facts["key"] for name in explanation for evidence in explanation[name]}
+        assert f"row {seed}" not in shown
+        assert any("left out" in note for note in explanation.notes["twins"])
+    assert len(seen) > 1
+
+
+def test_neighbours_come_nearest_first_and_say_what_the_model_and_the_dataset_say(classifier, references):
+    explanation = explain(classifier, picture(500), ["twins"], references=references, k=5)
+    scores = [evidence.score for evidence in explanation["twins"]]
+    assert scores == sorted(scores, reverse=True)
+    for evidence in explanation["twins"]:
+        row = references.keys.index(evidence.facts["key"])
+        assert evidence.facts["probability"] == pytest.approx(float(references.probability[row]))
+        assert f"truly {references.labels[row]!r}" in evidence.caption
+        assert f"Predicted {evidence.facts['predicted']!r} at" in evidence.caption
+        agrees = references.labels[row] == evidence.facts["predicted"]
+        assert ("(right)" in evidence.caption, "(wrong)" in evidence.caption) == (agrees, not agrees)
+        assert f"similarity {evidence.score:.2f}" in evidence.caption
+
+
+def test_each_neighbour_carries_its_own_heatmap_for_its_own_class(classifier, references):
+    explanation = explain(classifier, picture(501), ["counterfactuals"], references=references)
+    for evidence in explanation["counterfactuals"]:
+        own = explain(classifier, evidence.image, "gradcam", target=evidence.facts["predicted"])["gradcam"][0]
+        np.testing.assert_allclose(evidence.heatmap, own.heatmap, atol=0.02)
+        assert evidence.heatmap.shape == (evidence.image.height, evidence.image.width)
+
+
+def test_the_counterfactual_class_is_the_runner_up_or_the_one_that_is_asked_for(classifier, references):
+    query = Query(classifier, picture(502), references=references)
+    runner_up = classifier.labels[query.prediction.runner_up]
+    default = explain_query(query, ["counterfactuals"])
+    if query.prediction.runner_up in references.slices:
+        assert {evidence.facts["predicted"] for evidence in default["counterfactuals"]} == {runner_up}
+    for wanted in set(references.slices) - {query.prediction.index}:
+        asked = explain_query(query.about(against=classifier.labels[wanted]), ["counterfactuals"])
+        assert {evidence.facts["predicted"] for evidence in asked["counterfactuals"]} == {classifier.labels[wanted]}
+    other = explain_query(query.about(against="any"), ["counterfactuals"])["counterfactuals"]
+    best = max(
+        explain_query(query.about(against=classifier.labels[wanted]), ["counterfactuals"])["counterfactuals"][0].score
+        for wanted in set(references.slices) - {query.prediction.index}
+    )
+    assert other[0].score == pytest.approx(best)
+
+
+def test_a_class_without_members_is_a_sentence_not_a_wrong_picture(classifier, references):
+    kept = [i for i in range(90) if classifier.predict(picture(i)).index == int(references.predicted[0])]
+    rows = pictures(90)
+    rows.sources = [rows.sources[i] for i in kept]
+    one_class = build_references(classifier, rows)
+    inside, outside = kept[0], next(i for i in range(90) if i not in kept)
+
+    explanation = explain(classifier, picture(inside), ["counterfactuals"], references=one_class)
+    assert explanation["counterfactuals"] == ()
+    assert "there is no other class to compare with" in " ".join(explanation.notes["counterfactuals"])
+
+    label = classifier.predict(picture(outside)).label
+    explanation = explain(classifier, picture(outside), ["twins"], references=one_class)
+    assert explanation["twins"] == ()
+    assert explanation.notes["twins"] == (
+        f"None of the {len(kept)} references is predicted {label!r}, so there is no twin to show.",
+    )
+
+    query = Query(classifier, picture(inside), references=one_class, against=label)
+    explanation = explain_query(query, ["counterfactuals"])
+    assert explanation["counterfactuals"] == ()
+    assert "Ask for another class, or for any other" in explanation.notes["counterfactuals"][-1]
+
+
+def test_asking_for_the_class_the_picture_has_shows_any_other_and_says_so(classifier, references):
+    query = Query(classifier, picture(3), references=references)
+    same = query.about(against=query.prediction.label)
+    explanation = explain_query(same, ["counterfactuals"])
+    assert any("itself is called" in note for note in explanation.notes["counterfactuals"])
+    assert all(evidence.facts["predicted"] != query.prediction.label for evidence in explanation["counterfactuals"])
+
+
+def test_references_of_another_classifier_are_an_error(references):
+    with pytest.raises(ReferencesMismatchError, match="Distances between the two mean nothing"):
+        explain(classifier_of(SmallNet(seed=7), target_layer="stem"), picture(0), ["twins"], references=references)
+
+
+def test_asking_for_twins_without_references_says_what_is_missing(classifier):
+    with pytest.raises(ReferencesError, match=r"twins cannot run here\. It needs references"):
+        explain(classifier, picture(0), ["twins"])
+    explanation = explain(classifier, picture(0))
+    assert "twins" not in explanation
+    with pytest.raises(UnknownNameError, match="It needs references"):
+        explanation["twins"]
+
+
+def test_a_mistyped_method_or_class_offers_the_nearest(classifier):
+    with pytest.raises(UnknownNameError, match="Did you mean 'gradcam'"):
+        explain(classifier, picture(0), ["gradcan"])
+    with pytest.raises(UnknownNameError, match=r"no class 'grene'. Did you mean 'green'"):
+        explain(classifier, picture(0), target="grene")
+    with pytest.raises(UnknownNameError, match="classes 0 to 2, so not 3"):
+        explain(classifier, picture(0), target=3)

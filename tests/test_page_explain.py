@@ -1,0 +1,267 @@
+"""Page 1 in headless Chromium, as a visitor meets it."""
+
+import io
+import json
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from browser_fixture import SCREENSHOTS, choose, chromium, free_port, open_page, send_picture, sentence, served
+from tiny_models import LABELS, TINY, TOKEN, build, picture, processor_of, push
+
+from xaihub.ui.settings import starter_examples
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(200)]
+
+MODEL, PRIVATE, SLOW, PICKLED, TEXT = (
+    "alice/tiny-resnet", "alice/secret-resnet", "alice/slow-resnet", "alice/pickled-resnet", "alice/text-bert",
+)  # fmt: skip
+NO_PICTURE = {"name": "text.png", "mimeType": "image/png", "buffer": b"these are words, not a picture"}
+
+
+def png(width: int, height: int, seed: int = 0) -> bytes:
+    stream = io.BytesIO()
+    picture(width, height, seed).save(stream, "PNG")
+    return stream.getvalue()
+
+
+PICTURE = {"name": "mine.png", "mimeType": "image/png", "buffer": png(120, 80)}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def published(session_hub):
+    tiny = TINY["resnet"]
+    network, processor = build(tiny), processor_of(tiny)
+    push(session_hub, MODEL, network, processor)
+    push(session_hub, SLOW, network, processor)
+    push(session_hub, PRIVATE, network, processor, private=True)
+    config = json.dumps({"model_type": "resnet", "architectures": ["ResNetForImageClassification"]})
+    session_hub.add_files(PICKLED, {"config.json": config, "pytorch_model.bin": b"x" * 64})
+    text = json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"]})
+    session_hub.add_files(TEXT, {"config.json": text, "model.safetensors": b"x" * 64}, pipeline_tag="fill-mask")
+    session_hub.repo(MODEL).pipeline_tag = "image-classification"
+    dataset = {f"train/{'cat' if i % 2 else 'dog'}/{i}.png": png(80, 80, i + 1) for i in range(12)}
+    session_hub.add_files("alice/shapes", dataset, repo_type="dataset")
+    return session_hub
+
+
+@pytest.fixture(scope="module")
+def site(published):
+    with served(published.endpoint, XAIHUB_MODEL=MODEL) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def offline():
+    """The app where nobody answers for the Hub."""
+    if not starter_examples():
+        pytest.skip("the built-in starter has not been made yet")
+    with served(f"http://127.0.0.1:{free_port()}") as address:
+        yield address
+
+
+def explain(page, model: str = "") -> None:
+    if model:
+        choose(page, "#xh-model", model)
+    page.click("#xh-explain")
+
+
+def test_one_click_on_an_example_explains_it_without_a_hub(browser, offline):
+    page = open_page(browser, offline)
+    page.screenshot(path=_shot("opened"), full_page=True)
+    page.click("#xh-examples button >> nth=0")
+    page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+    assert page.locator(".xh-bars li").count() >= 2
+    assert "Grad-CAM" in page.inner_text("#xh-view")
+    for method in ("twins", "counterfactuals"):
+        assert page.locator(f"[data-method={method}] .xh-card").count() == 3
+    page.wait_for_timeout(500)
+    page.screenshot(path=_shot("desktop"), full_page=True)
+
+    page.click("[data-method=twins] .xh-card >> nth=0")
+    dialog = page.locator(".xh-dialog[open]")
+    assert dialog.locator(".xh-stack").count() == 2
+    assert dialog.locator(".xh-heat").count() == 2
+    page.screenshot(path=_shot("side-by-side"))
+    page.keyboard.press("Escape")
+    assert page.locator(".xh-dialog[open]").count() == 0
+    assert page.broken == []
+
+
+@pytest.mark.parametrize(("name", "width", "dark"), [("phone", 360, False), ("dark", 1280, True)])
+def test_the_page_fits_a_telephone_and_the_dark(browser, offline, name, width, dark):
+    page = open_page(browser, offline, width=width, height=740, dark=dark)
+    page.click("#xh-examples button >> nth=1")
+    page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+    page.wait_for_timeout(500)
+    page.screenshot(path=_shot(name), full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.click(".xh-card >> nth=0")
+    page.wait_for_timeout(200)
+    page.screenshot(path=_shot(f"{name}-side-by-side"))
+    assert page.locator(".xh-dialog[open]").bounding_box()["width"] <= width
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background.strip("rgb()").split(",")[:3])) < 150) == dark
+
+
+def test_a_picture_of_ones_own_is_explained_and_asked_about_another_class(browser, site):
+    page = open_page(browser, site)
+    send_picture(page, PICTURE)
+    explain(page)
+    page.wait_for_selector(".xh-view", timeout=60_000)
+    target = page.inner_text(".xh-target .xh-class").split("\n")[0].split(" explained")[0].strip()
+    assert target in LABELS.values()
+    alt = page.get_attribute("#xh-view .xh-main img", "alt")
+    assert target in alt
+    assert "% of the heat" in alt or "no heat" in alt
+    assert "resnet.encoder.stages.1.layers.1" in page.text_content("#xh-about")
+
+    other = next(label for label in LABELS.values() if label != target)
+    choose(page, "#xh-class", other)
+    page.wait_for_function(f"document.querySelector('.xh-target .xh-class')?.textContent.startsWith('{other}')")
+    assert f"what speaks for '{other}'" in page.inner_text("#xh-trust")
+
+    page.locator("#xh-view .xh-opacity").focus()
+    page.keyboard.press("Home")
+    assert page.evaluate("getComputedStyle(document.querySelector('#xh-view .xh-heat')).opacity") == "0"
+    assert page.inner_text("#xh-view output") == "0%"
+    with page.expect_download() as download:
+        page.click("#xh-keep")
+    names = zipfile.ZipFile(download.value.path()).namelist()
+    assert {"explanation/explanation.json", "explanation/gradcam-heatmap.npy"} <= set(names)
+    assert page.broken == []
+
+
+def test_a_dataset_of_the_hub_gives_examples(browser, site):
+    page = open_page(browser, site)
+    send_picture(page, PICTURE)
+    choose(page, "#xh-references", "alice/shapes")
+    explain(page)
+    page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+    assert page.locator(".xh-row").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("alice/nothing-here", "There is no model 'alice/nothing-here'"),
+        (TEXT, "bert"),
+        (PICKLED, "pickle"),
+        ("/etc/passwd", "is not the id of a repository"),
+    ],
+)
+def test_a_model_that_cannot_be_explained_is_refused_in_words_with_one_that_can(browser, site, model, words):
+    page = open_page(browser, site)
+    choose(page, "#xh-model", model)
+    told = sentence(page)
+    assert words in told
+    assert "Traceback" not in told
+    assert MODEL in told
+
+
+def test_a_file_that_is_no_picture_is_refused_in_words(browser, site):
+    page = open_page(browser, site)
+    explain(page)
+    assert "There is no picture yet" in sentence(page)
+    send_picture(page, NO_PICTURE)
+    explain(page)
+    page.wait_for_function("document.querySelector('#xh-alert')?.textContent.includes('is not a picture')")
+
+
+def test_a_private_model_opens_to_the_right_token_only(browser, site):
+    page = open_page(browser, site)
+    send_picture(page, PICTURE)
+    page.click("text=Private or gated models")
+    page.fill("#xh-token input", TOKEN)
+    explain(page, PRIVATE)
+    page.wait_for_selector(".xh-view", timeout=60_000)
+    for token, words in (("", "There is no model"), ("hf_wrong", "does not know this token")):
+        page.fill("#xh-token input", token)
+        page.click("#xh-explain")
+        page.wait_for_function(f"document.querySelector('#xh-alert [role=alert]')?.textContent.includes('{words}')")
+
+
+def test_stop_ends_a_slow_download_and_the_next_question_is_answered(browser, site, hub):
+    page = open_page(browser, site)
+    send_picture(page, PICTURE)
+    choose(page, "#xh-model", SLOW)
+    page.wait_for_selector(f"#xh-about >> text={SLOW}", timeout=60_000)
+    hub.fault(kind="slow", path_contains=f"{SLOW}/resolve", seconds=6, times=2)
+    explain(page)
+    page.wait_for_timeout(1500)
+    start = time.monotonic()
+    page.click("#xh-stop")
+    page.wait_for_selector("#xh-alert >> text=/Stopped/", timeout=5_000)
+    assert time.monotonic() - start < 4
+    explain(page, MODEL)
+    page.wait_for_selector(".xh-view", timeout=40_000)
+
+
+def test_the_keyboard_reaches_everything_in_reading_order(browser, site):
+    page = open_page(browser, site)
+    send_picture(page, PICTURE)
+    explain(page)
+    page.wait_for_selector(".xh-view", timeout=60_000)
+    page.evaluate("document.body.tabIndex = -1; document.body.focus()")
+    wanted = ["xh-model", "xh-picture", "xh-explain", "xh-references", "xh-class", "xh-method", "xh-view"]
+    reached: list[str] = []
+    for _ in range(45):
+        page.keyboard.press("Tab")
+        box = page.evaluate("document.activeElement?.closest('[id^=xh-]:not(#xh-results)')?.id ?? ''")
+        if box in wanted and box not in reached:
+            reached.append(box)
+    assert reached == wanted
+
+
+def test_a_link_fills_the_boxes_and_runs_nothing(browser, site):
+    page = open_page(browser, f"{site}/?model={SLOW}&class=dog&method=hirescam&references=alice/shapes")
+    page.wait_for_function(f"document.querySelector('#xh-model input').value === '{SLOW}'")
+    assert page.input_value("#xh-references input") == "alice/shapes"
+    page.wait_for_selector("text=/This link asks about the class 'dog' with hirescam/")
+    assert page.locator(".xh-view").count() == 0
+    send_picture(page, PICTURE)
+    explain(page)
+    page.wait_for_selector(".xh-view", timeout=60_000)
+    assert "HiResCAM" in page.inner_text("#xh-view")
+    assert page.inner_text(".xh-target").startswith("dog")
+    page.click("text=Copy link")
+    page.wait_for_selector("#xh-linked >> text=/class=dog/")
+
+
+def test_typing_finds_models_of_the_hub(browser, site):
+    page = open_page(browser, site)
+    page.click("#xh-model input")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("tiny-res", delay=30)
+    page.wait_for_selector(f"[role=option] >> text={MODEL}", timeout=8_000)
+    assert page.input_value("#xh-model input") == "tiny-res"
+
+
+def test_programs_ask_by_the_named_endpoint(site, tmp_path):
+    client_library = pytest.importorskip("gradio_client")
+    file = tmp_path / "mine.png"
+    file.write_bytes(PICTURE["buffer"])
+    client = client_library.Client(site, verbose=False, download_files=str(tmp_path))
+    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/explain"]
+    record, overlay, evidence = client.predict(
+        client_library.handle_file(str(file)), MODEL, "dog", "gradcam", "", api_name="/explain"
+    )
+    assert record["target"] == "dog"
+    assert sum(row["probability"] for row in record["prediction"]) == pytest.approx(1, abs=1e-3)
+    assert record["evidence"]["gradcam"][0]["caption"]
+    assert Path(overlay if isinstance(overlay, str) else overlay["path"]).read_bytes().startswith(b"\x89PNG")
+    assert "explanation/explanation.json" in zipfile.ZipFile(evidence).namelist()
+    with pytest.raises(client_library.exceptions.AppError, match="no class 'cow'"):
+        client.predict(client_library.handle_file(str(file)), MODEL, "cow", "gradcam", "", api_name="/explain")
+
+
+def _shot(name: str) -> str:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    return str(SCREENSHOTS / f"{name}.png")

@@ -1,0 +1,273 @@
+"""Page 1 without a browser: what a question costs, who may ask it, and what is kept."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from browser_fixture import ROOT
+from tiny_models import TINY, TOKEN, build, picture, processor_of, push
+
+from xaihub.errors import (
+    AccessDeniedError,
+    CancelledError,
+    PictureError,
+    RepoNotFoundError,
+    UnknownNameError,
+    XaihubError,
+)
+from xaihub.progress import silent
+from xaihub.ui.desk import Desk, Question, named_class
+from xaihub.ui.settings import Settings
+from xaihub.ui.shelf import Shelf
+from xaihub.ui.stopping import Stops
+from xaihub.ui.words import label_choices, method_title
+
+MODEL, OTHER, DATASET = "alice/tiny-resnet", "alice/other-resnet", "alice/shapes"
+
+
+@pytest.fixture
+def published(hub):
+    tiny = TINY["resnet"]
+    push(hub, MODEL, build(tiny), processor_of(tiny))
+    push(hub, OTHER, build(tiny, seed=5), processor_of(tiny))
+    files = {}
+    for i in range(12):
+        file = f"train/{'cat' if i % 2 else 'dog'}/{i}.png"
+        files[file] = png(picture(80, 80, seed=i + 1))
+    hub.add_files(DATASET, files, repo_type="dataset")
+    return hub
+
+
+@pytest.fixture
+def desk(published):
+    return Desk(Settings())
+
+
+@pytest.fixture
+def asked(desk):
+    return ask(desk)
+
+
+def png(image) -> bytes:
+    import io
+
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def ask(desk: Desk, progress: Callable[[float, str], None] = silent, **changes):
+    question = {"picture": png(picture()), "model": MODEL, **changes}
+    return list(desk.answer(Question(**question), progress))[-1]
+
+
+def count_passes(asked) -> list[int]:
+    passes: list[int] = []
+    asked.query.classifier.module.register_forward_hook(lambda *_: passes.append(1))
+    return passes
+
+
+def test_another_class_or_method_runs_the_model_no_further(desk, asked):
+    passes = count_passes(asked)
+    before = asked.explanation["gradcam"][0].heatmap
+    other = next(label for label in asked.explanation.prediction.labels if label != asked.explanation.prediction.label)
+
+    desk.again(asked, target=other)
+    assert asked.explanation.target_label == other
+    assert not (asked.explanation["gradcam"][0].heatmap == before).all()
+    desk.again(asked, method="hirescam")
+    assert "gradcam" not in asked.explanation
+    assert asked.explanation["hirescam"][0].heatmap is not None
+    desk.again(asked, target="", method="gradcam")
+    assert (asked.explanation["gradcam"][0].heatmap == before).all()
+    assert passes == []
+
+
+def test_another_class_keeps_the_examples_and_runs_nothing(desk):
+    asked = ask(desk, references=DATASET, limit=12)
+    rows = asked.explanation["counterfactuals"]
+    passes = count_passes(asked)
+    desk.again(asked, target=asked.explanation.prediction.labels[asked.explanation.prediction.runner_up])
+    assert asked.explanation["counterfactuals"] is rows
+    assert passes == []
+
+
+def test_counterfactuals_of_any_other_class_are_found_on_request(desk):
+    asked = ask(desk, references=DATASET, limit=12)
+    desk.again(asked, against="any")
+    predicted = asked.explanation.prediction.label
+    assert all(evidence.facts["predicted"] != predicted for evidence in asked.explanation["counterfactuals"])
+    with pytest.raises(UnknownNameError, match="no class 'cow'"):
+        desk.again(asked, against="cow")
+
+
+def test_the_heatmap_comes_before_the_examples(desk):
+    question = Question(png(picture()), MODEL, DATASET, 12)
+    steps = [set(asked.explanation.evidence) for asked in desk.answer(question, silent)]
+    assert steps[0] == {"gradcam"}
+    assert steps[1] == {"gradcam", "twins", "counterfactuals"}
+
+
+def test_references_are_embedded_once_but_the_hub_is_asked_each_time(desk, hub):
+    first = ask(desk, references=DATASET, limit=12)
+    hub.requests.clear()
+    second = ask(desk, references=DATASET, limit=12)
+    assert second.references is first.references
+    assert any(f"/api/datasets/{DATASET}" in seen.path for seen in hub.requests)
+    assert ask(desk, references=DATASET, limit=10).references is not first.references
+
+
+def test_references_of_another_classifier_are_explained_and_can_be_embedded_again(desk, hub, tmp_path):
+    other = ask(desk, model=OTHER, references=DATASET, limit=12)
+    folder = other.references.save(tmp_path / "references")
+    hub.add_folder("alice/saved", folder, repo_type="dataset")
+    asked = ask(desk, references="alice/saved")
+    assert "embedded by" in asked.trouble
+    assert "twins" not in asked.explanation
+    desk.adopt(asked, 12, silent)
+    assert asked.trouble == ""
+    assert asked.references.made.classifier == MODEL
+    assert len(asked.references) == 12
+    assert len(asked.explanation["counterfactuals"]) + len(asked.explanation["twins"]) > 0
+
+
+def test_a_dataset_that_cannot_be_had_leaves_the_heatmap(desk):
+    asked = ask(desk, references="alice/nothing")
+    assert "There is no dataset 'alice/nothing'" in asked.trouble
+    assert asked.explanation["gradcam"]
+
+
+def test_a_private_model_in_memory_is_not_served_without_the_right_token(desk, hub, monkeypatch):
+    tiny = TINY["resnet"]
+    push(hub, "alice/secret", build(tiny), processor_of(tiny), private=True)
+    hub.add_user("bob", token="hf_bob")
+    assert ask(desk, model="alice/secret", token=TOKEN).explanation["gradcam"]
+    monkeypatch.setenv("HF_TOKEN", TOKEN)  # the host's own, which is none of the visitor's
+    for token, error in (("", RepoNotFoundError), ("hf_bob", RepoNotFoundError), ("hf_wrong", AccessDeniedError)):
+        with pytest.raises(error):
+            ask(desk, model="alice/secret", token=token)
+    with pytest.raises(AccessDeniedError, match="not a token"):
+        ask(desk, model="alice/secret", token="hf_a\nX-Other: 1")
+    own = Desk(Settings(model="alice/secret"))
+    assert ask(own, model="alice/secret").explanation["gradcam"]
+
+
+def test_a_private_dataset_embedded_by_its_owner_is_not_served_to_others(desk, hub):
+    hub.add_files("alice/hidden", {"train/cat/0.png": png(picture())}, repo_type="dataset", private=True)
+    assert ask(desk, references="alice/hidden", token=TOKEN).references is not None
+    refused = ask(desk, references="alice/hidden")
+    assert refused.references is None
+    assert "private" in refused.trouble
+
+
+def test_no_path_of_the_host_can_be_named(desk, tmp_path):
+    for name in (str(tmp_path), "/etc", "..", "~"):
+        with pytest.raises(RepoNotFoundError):
+            ask(desk, model=name)
+        assert ask(desk, references=name).references is None
+
+
+def test_stop_ends_the_work_at_its_next_report(desk):
+    stops = Stops()
+    seen = []
+    with pytest.raises(CancelledError), stops.watched("visitor", lambda share, stage: seen.append(stage)) as report:  # noqa: PT012
+
+        def progress(share, stage):
+            report(share, stage)
+            stops.stop("visitor")
+
+        ask(desk, progress)
+    assert len(seen) == 1
+    assert not stops.stop("visitor")
+
+
+def test_a_classifier_that_leaves_frees_the_results_that_held_it(published):
+    desk = Desk(Settings())
+    asked = ask(desk)
+    desk.classifiers.room = desk.classifiers.used  # room for one
+    ask(desk, model=OTHER)
+    assert asked.query is None
+    with pytest.raises(XaihubError, match="Press Explain again"):
+        desk.again(asked, method="hirescam")
+
+
+def test_a_layer_is_a_new_pass_of_the_same_module(desk, asked):
+    other = asked.query.classifier.target_layer.alternatives[0].name
+    again = ask(desk, layer=other)
+    assert again.query.classifier.module is asked.query.classifier.module
+    assert again.explanation.provenance["layer"] == other
+
+
+def test_the_shelf_lets_the_oldest_go_first():
+    gone = []
+    shelf = Shelf(10, len, gone.append)
+    shelf.put("a", "aaaa")
+    shelf.put("b", "bbbb")
+    shelf.get("a")
+    shelf.put("c", "cccc")
+    assert gone == ["bbbb"]
+    assert shelf.put("d", "d" * 11) == "d" * 11  # used, and not kept
+    assert "d" not in shelf
+    assert shelf.used == 8
+
+
+def test_two_classes_of_one_name_can_both_be_chosen():
+    labels = ("crane", "cat", "crane")
+    assert label_choices(labels) == ["crane #0", "cat", "crane #2"]
+    assert [named_class(choice, labels) for choice in label_choices(labels)] == [0, "cat", 2]
+    assert named_class("", labels) is None
+
+
+def test_methods_have_readable_names():
+    assert method_title("gradcam", "Grad-CAM (Selvaraju et al., 2017, eq. 1): channels weighted.") == "Grad-CAM"
+    assert method_title("twins", "The references nearest to the picture.") == "Twins"
+
+
+def test_settings_come_from_the_environment():
+    settings = Settings.from_environment({"XAIHUB_QUEUE": "3", "XAIHUB_MODEL": "a/b", "XAIHUB_REFERENCES": " "})
+    assert (settings.queue, settings.model, settings.opening_references) == (3, "a/b", "")
+    assert settings.own == {"a/b"}
+    with pytest.raises(ValueError, match="XAIHUB_QUEUE is 'many'"):
+        Settings.from_environment({"XAIHUB_QUEUE": "many"})
+
+
+def test_what_the_hub_says_is_escaped(desk, hub):
+    from xaihub.ui.drawing import bars, view
+    from xaihub.ui.words import alarm, cautions, status
+
+    tiny = TINY["resnet"]
+    evil = "<script>alert(1)</script>"
+    push(hub, "alice/evil", build(tiny, labels={0: evil, 1: evil + "2", 2: evil + "3"}), processor_of(tiny))
+    asked = ask(desk, model="alice/evil")
+    explanation = asked.explanation
+    drawn = [
+        bars(explanation.prediction, 0, evil),
+        view(explanation, explanation["gradcam"][0], "Grad-CAM"),
+        cautions(explanation, "gradcam"),
+        status(asked.plan, asked.query.classifier),
+        alarm(evil, ['"><script>']),
+    ]
+    assert all("<script" not in html for html in drawn)
+    assert any("&lt;script" in html for html in drawn)
+
+
+def test_the_app_is_built_without_the_slow_libraries():
+    slow = ("torch", "transformers", "timm", "datasets", "torchvision", "safetensors")  # gradio itself brings pyarrow
+    code = f"import sys, app; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr[-2000:]
+
+
+def test_a_file_that_is_no_picture_reaches_the_library_as_it_is(tmp_path):
+    from xaihub.images import open_picture
+    from xaihub.ui.picture import picture_box
+
+    file = tmp_path / "text.png"
+    file.write_text("no picture")
+    box = picture_box()
+    sent = box.preprocess(SimpleNamespace(url=None, path=str(file)))
+    with pytest.raises(PictureError, match=r"'text.png' is not a picture"):
+        open_picture(sent)
+    assert box.preprocess(SimpleNamespace(url="data:image/png;base64,AAAA", path=None)) == b"\0\0\0"

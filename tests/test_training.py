@@ -1,0 +1,121 @@
+"""`fit` on problems whose answer is known on paper."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from xaihub.training import TrainingSettings, fit
+
+BRISK = TrainingSettings(epochs=30, batch_size=8, learning_rate=0.1, weight_decay=0.0)
+
+
+class ColourScale(nn.Module):
+    """Weighs the mean of each colour channel: a picture's class is its brightest channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 3)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(pixels.mean((-2, -1)))
+
+
+class WithDropout(ColourScale):
+    """The same behind dropout, in an object that holds its logits as the models of transformers do."""
+
+    def forward(self, pixels: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=super().forward(nn.functional.dropout(pixels, 0.2, self.training)))
+
+
+@pytest.fixture
+def coloured() -> tuple[Tensor, Tensor]:
+    """Noisy bytes `(48, 3, 4, 4)` in which channel k is the brightest when the label is k."""
+    random = torch.Generator().manual_seed(7)
+    labels = torch.arange(48) % 3
+    pixels = torch.randint(0, 80, (48, 3, 4, 4), generator=random, dtype=torch.uint8)
+    pixels[torch.arange(48), labels] += 120
+    return pixels, labels
+
+
+def test_fit_learns_that_a_picture_belongs_to_its_brightest_channel(coloured):
+    pixels, labels = coloured
+    module = ColourScale()
+
+    losses = fit(module, pixels, labels, BRISK)
+
+    assert losses[0] == pytest.approx(1.0986, abs=0.15)  # ln 3, what zero weights answer
+    assert losses[-1] < 0.1
+    assert torch.equal(module(pixels / 255).argmax(1), labels)
+    assert torch.equal(module.head.weight.argmax(1), torch.arange(3))  # each class looks at its own channel
+    assert not module.training
+
+
+def test_the_same_seed_gives_equal_weights_and_another_seed_does_not(coloured):
+    def weights(seed: int) -> Tensor:
+        module = WithDropout()
+        fit(module, *coloured, TrainingSettings(seed=seed, epochs=2, batch_size=8), augment=_jitter)
+        return module.head.weight
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+def test_fit_leaves_the_global_random_numbers_as_they_were(coloured):
+    module = WithDropout()
+    before = torch.get_rng_state()
+
+    fit(module, *coloured, TrainingSettings(epochs=1))
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_step_is_reported_with_the_total_and_its_loss(coloured):
+    reports = []
+
+    fit(
+        ColourScale(), *coloured, TrainingSettings(epochs=2, batch_size=20),
+        on_step=lambda done, total, loss: reports.append((done, total, loss)),
+    )  # fmt: skip
+
+    assert [(done, total) for done, total, _ in reports] == [(step, 6) for step in range(1, 7)]  # 48 in batches of 20
+    assert reports[0][2] == pytest.approx(1.0986, abs=1e-4)
+
+
+def test_the_first_step_is_adamws_first_step_at_the_foot_of_the_warm_up():
+    """Adam's first step moves each weight by the learning rate against its gradient's sign, whatever its size."""
+    module = ColourScale()
+    white = torch.ones(1, 3, 2, 2)
+    settings = TrainingSettings(epochs=1, batch_size=1, learning_rate=0.4, weight_decay=0.0, warm_up=0.0)
+
+    fit(module, white, torch.tensor([1]), settings)
+
+    expected = torch.tensor([-0.4, 0.4, -0.4])
+    torch.testing.assert_close(module.head.bias.detach(), expected)
+    torch.testing.assert_close(module.head.weight.detach(), expected[:, None].expand(3, 3))
+
+
+def test_bytes_are_scaled_to_one_before_augment_and_floats_are_left_alone(coloured):
+    pixels, labels = coloured
+    seen = []
+
+    def spy(batch: Tensor, generator: torch.Generator) -> Tensor:
+        seen.append(batch.max().item())
+        return batch
+
+    fit(ColourScale(), torch.full_like(pixels, 255), labels, TrainingSettings(epochs=1, batch_size=48), augment=spy)
+    fit(ColourScale(), torch.full(pixels.shape, 2.5), labels, TrainingSettings(epochs=1, batch_size=48), augment=spy)
+
+    assert seen == [1.0, 2.5]
+
+
+def test_pictures_without_labels_are_refused():
+    with pytest.raises(ValueError, match="2 pictures and 3 labels"):
+        fit(ColourScale(), torch.zeros(2, 3, 4, 4), torch.zeros(3, dtype=torch.long))
+
+
+def _jitter(batch: Tensor, generator: torch.Generator) -> Tensor:
+    return batch + 0.1 * torch.rand(len(batch), 1, 1, 1, generator=generator)

@@ -1,0 +1,170 @@
+"""Explain a picture, or examine a classifier, from a terminal."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xaihub.errors import ReferencesError, XaihubError
+from xaihub.progress import Progress
+
+if TYPE_CHECKING:
+    from xaihub.classifier import Classifier
+    from xaihub.records import Explanation
+    from xaihub.references import ReferenceSet
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0, or 2 with the reason on the error stream; the last line printed is what was made."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (XaihubError, FileExistsError) as error:
+        print(f"xaihub: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xaihub", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    explain = commands.add_parser("explain", help="why a classifier answered as it did on a picture")
+    explain.add_argument("repo", help="an id on the Hub, torchvision/NAME, xaihub/paper-pets, or a folder")
+    explain.add_argument("image", help="the picture's file")
+    explain.add_argument("--method", action="append", metavar="NAME", help="may be repeated; default: all that can run")
+    explain.add_argument("--target", help="the class to explain, by label or index; default: the predicted one")
+    explain.add_argument("--references", metavar="ID", help="saved references, or a dataset or folder to embed")
+    explain.add_argument("--limit", type=int, default=200, help="how many pictures of a dataset to embed (200)")
+    explain.add_argument("--layer", help="the target layer's name; default: chosen and proved")
+    explain.add_argument("--revision", help="a branch, tag or commit of the model")
+    explain.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
+    explain.set_defaults(run=_explain)
+
+    doctor = commands.add_parser("doctor", help="can this classifier be explained, and at which layer?")
+    doctor.add_argument("repo")
+    doctor.add_argument("--revision")
+    doctor.add_argument("--layer", help="examine this layer instead of the chosen one")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from xaihub import explain, load_classifier
+
+    progress = _bar()
+    classifier = load_classifier(
+        arguments.repo, revision=arguments.revision, target_layer=arguments.layer, progress=progress
+    )
+    references = _references(classifier, arguments, progress) if arguments.references else None
+    progress(1.0, "")
+    explanation = explain(
+        classifier, arguments.image, arguments.method, target=arguments.target, references=references
+    )
+    folder = explanation.save(arguments.to)
+    print("\n".join(_lines(explanation)))
+    print(folder)
+
+
+def _references(classifier: "Classifier", arguments: argparse.Namespace, progress: Progress) -> "ReferenceSet":
+    """Saved references where that is what was named; else the named dataset, embedded now."""
+    from xaihub import build_references, load_references
+    from xaihub.curated import STARTER
+
+    name = arguments.references
+    if name == STARTER or (Path(name).expanduser() / "references.json").is_file():
+        return load_references(name)
+    if not Path(name).expanduser().is_dir():
+        try:
+            return load_references(name)
+        except ReferencesError as error:
+            progress(0.0, str(error))
+    return build_references(classifier, name, limit=arguments.limit, progress=progress)
+
+
+def _lines(explanation: "Explanation") -> list[str]:
+    lines = [f"{probability:7.1%}  {label}" for label, probability in explanation.prediction.top()]
+    for method, shown in explanation.evidence.items():
+        lines += [f"{method}: {evidence.caption}" for evidence in shown]
+    return lines + [f"{method}: {line}" for method, sentences in explanation.notes.items() for line in sentences]
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from xaihub import load_classifier, preflight
+
+    plan = preflight(arguments.repo, revision=arguments.revision)
+    classifier = load_classifier(plan, target_layer=arguments.layer, progress=_bar())
+    report = _report(classifier, plan)
+    print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else "\n".join(_told(report)))
+
+
+def _report(classifier: "Classifier", plan: Any) -> dict[str, Any]:
+    layer = classifier.target_layer
+    return {
+        "model": classifier.repo_id,
+        "revision": classifier.revision,
+        "library": plan.family,
+        "architecture": classifier.facts.get("architecture"),
+        "parameters": classifier.facts.get("parameters"),
+        "licence": classifier.facts.get("licence"),
+        "download": plan.download,
+        "classes": len(classifier.labels),
+        "first classes": list(classifier.labels[:5]),
+        "probabilities": classifier.activation,
+        "input": list(classifier.input_size),
+        "preprocessing": classifier.transform.description,
+        "target layer": None
+        if layer is None
+        else {
+            "name": layer.name,
+            "layout": layer.layout,
+            "grid": list(layer.grid),
+            "channels": layer.view.channels,
+            "prefix tokens": layer.prefix_tokens,
+            "proof": layer.proof,
+            "reason": layer.reason,
+            "alternatives": [other.name for other in layer.alternatives],
+        },
+        "no layer because": classifier.no_layer or None,
+        "notices": list(classifier.notices),
+    }
+
+
+def _told(report: dict[str, Any]) -> list[str]:
+    layer = report["target layer"]
+    lines = [
+        f"{report['model']} at {report['revision']}",
+        f"  {report['architecture']} ({report['library']}), {report['parameters'] / 1e6:.1f} M parameters,"
+        f" licence {report['licence'] or 'not stated'}, {report['download'] / 2**20:.0f} MB to fetch",
+        f"  {report['classes']} classes ({', '.join(report['first classes'])} ...), {report['probabilities']}",
+        f"  {report['preprocessing']}",
+    ]
+    if layer is None:
+        lines.append(f"  no target layer: {report['no layer because']}")
+    else:
+        rows, columns = layer["grid"]
+        lines += [
+            f"  target layer {layer['name']}: {rows} x {columns} places, {layer['channels']} channels,"
+            f" {layer['layout']}, {layer['prefix tokens']} prefix tokens, {layer['proof']}",
+            f"    {layer['reason']}",
+            f"    alternatives: {', '.join(layer['alternatives']) or 'none'}",
+        ]
+    return lines + [f"  note: {notice}" for notice in report["notices"]]
+
+
+def _bar() -> Progress:
+    """One line on the error stream that overwrites itself; silent where nobody watches."""
+    watched = sys.stderr.isatty()
+
+    def progress(share: float, stage: str) -> None:
+        if watched:
+            print(f"\r\033[K{f'{share:4.0%}  {stage}' if stage else ''}", end="", file=sys.stderr, flush=True)
+
+    return progress
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""`/explain`, for programs: the same question, answered as JSON and files."""
+
+import logging
+from typing import Any
+
+import gradio as gr
+
+from xaihub.errors import XaihubError
+from xaihub.images import blend
+from xaihub.progress import silent
+from xaihub.ui.desk import Asked, Desk, Question
+from xaihub.ui.downloads import evidence_zip
+from xaihub.ui.picture import picture_box
+from xaihub.ui.words import BROKEN
+
+__all__ = ["add_api"]
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = (
+    "Why an image classifier of the Hub answered as it did on one picture. target, a class by its label, may be empty"
+    " for the predicted one; references, a dataset's id, may be empty. Gives the answer as JSON, the heatmap over the"
+    " picture, and a zip of all evidence."
+)
+
+
+def add_api(desk: Desk) -> None:
+    """Registers the endpoint in the blocks being built; its boxes are never shown."""
+    with gr.Row(visible=False):
+        boxes = [
+            picture_box(label="picture"),
+            gr.Textbox(desk.settings.model, label="model"),
+            gr.Textbox("", label="target"),
+            gr.Textbox("gradcam", label="method"),
+            gr.Textbox("", label="references"),
+        ]
+        shown = [gr.JSON(label="explanation"), gr.Image(label="overlay", format="png"), gr.File(label="evidence")]
+        button = gr.Button("explain")
+
+    def explain(picture: Any, model: str, target: str, method: str, references: str) -> tuple[Any, ...]:
+        try:
+            question = Question(picture or b"", model, references, desk.settings.embed_pictures, target, method=method)
+            asked = list(desk.answer(question, silent))[-1]
+            return record(asked), overlay(asked), evidence_zip(asked, shown[2].GRADIO_CACHE)
+        except XaihubError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        except Exception as error:
+            logger.exception("/explain failed for %s", model)
+            raise gr.Error(BROKEN, print_exception=False) from error
+
+    button.click(
+        explain,
+        boxes,
+        shown,
+        api_name="explain",
+        api_description=DESCRIPTION,
+        concurrency_limit=1,
+        concurrency_id="model",
+    )
+
+
+def record(asked: Asked) -> dict[str, Any]:
+    """The answer without its pictures."""
+    explanation = asked.explanation
+    return {
+        "prediction": [{"label": label, "probability": share} for label, share in explanation.prediction.top(5)],
+        "target": explanation.target_label,
+        "evidence": {
+            name: [{"caption": one.caption, "score": one.score, "facts": dict(one.facts)} for one in shown]
+            for name, shown in explanation.evidence.items()
+        },
+        "notes": {name: list(lines) for name, lines in explanation.notes.items() if lines},
+        "trouble": asked.trouble,
+        "provenance": dict(explanation.provenance),
+    }
+
+
+def overlay(asked: Asked) -> Any:
+    """The crop that the model saw with its heatmap over it, or alone where the method gives none."""
+    found = asked.explanation.evidence.get(asked.method, ())
+    if not found or found[0].heatmap is None:
+        return asked.explanation.image
+    return blend(found[0].image, found[0].heatmap)

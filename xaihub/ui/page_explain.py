@@ -1,0 +1,234 @@
+"""Page 1: a model, a picture, and why."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from xaihub.errors import CancelledError, XaihubError
+from xaihub.progress import Progress
+from xaihub.ui import results
+from xaihub.ui.desk import Asked, Desk, Question
+from xaihub.ui.downloads import evidence_zip, references_zip
+from xaihub.ui.finding import Finder
+from xaihub.ui.layout_explain import WELCOME, Layout
+from xaihub.ui.results import ANY, AUTOMATIC, PREDICTED, RUNNER_UP
+from xaihub.ui.settings import Settings
+from xaihub.ui.stopping import Stops
+from xaihub.ui.words import BROKEN, alarm, note, planned, status
+
+__all__ = ["ExplainPage"]
+
+logger = logging.getLogger(__name__)
+
+Updates = dict[Any, Any]
+MODEL_WORK: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}  # one classifier at a time
+TO_ANSWER = """() => {
+  if (window.innerWidth >= 900) return;
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  document.querySelector("#xh-results, #xh-alert")?.scrollIntoView({ behavior: calm ? "auto" : "smooth" });
+}"""
+
+
+class ExplainPage(Layout):
+    """The page, and what happens when its boxes are used."""
+
+    def __init__(self, settings: Settings, desk: Desk) -> None:
+        super().__init__(settings)
+        self.desk, self.stops, self.finder = desk, Stops(), Finder()
+        self._wire()
+
+    def _wire(self) -> None:
+        private = {"api_visibility": "private"}
+        asks = [
+            self.picture, self.model, self.references, self.limit, self.target, self.against, self.method, self.layer,
+            self.token,
+        ]  # fmt: skip
+        shown = [self.alert, self.welcome, self.answer, *self._result_components()]
+        work = {**MODEL_WORK, **private, "trigger_mode": "once", "show_progress_on": [self.progress]}
+        pressed = self.go.click(self.run, asks, shown, **work)
+        picked = self.example.select(self.pick, None, [self.picture], queue=False, show_progress="hidden", **private)
+        clicked = picked.then(self.run, asks, shown, **work)
+        relayered = self.layer.select(self.run, asks, shown, **work)
+        adopted = self.adopt.click(self.embed_again, [self.asked, self.limit], shown, **work)
+        runs = [pressed, clicked, relayered, adopted]
+        for run in (pressed, clicked):
+            run.then(None, js=TO_ANSWER, **private)  # on a telephone the answer lies below the boxes
+        self.halt.click(self.stop, None, [self.alert], cancels=runs, queue=False, show_progress="hidden", **private)
+        changes = {**MODEL_WORK, **private, "trigger_mode": "always_last", "show_progress": "minimal"}
+        for box, name in ((self.target, "target"), (self.method, "method"), (self.against, "against")):
+            box.input(self.changed(name), [self.asked, box], shown, **changes)
+        looks = {"concurrency_id": "look", "concurrency_limit": 4, "show_progress": "hidden", **private}
+        self.model.key_up(self.suggest, None, [self.model], trigger_mode="always_last", **looks)
+        cleared = [self.alert, self.answer, self.welcome, self.asked, self.target, self.against, self.layer]
+        self.model.input(self.clear, [self.model, self.asked], cleared, queue=False, show_progress="hidden", **private)
+        about = [self.about, self.alert]
+        self.model.input(self.describe, [self.model, self.token], about, trigger_mode="always_last", **looks)
+        for button, make in ((self.keep, evidence_zip), (self.keep_references, references_zip)):
+            made = button.click(self.packed(make), [self.asked], [self.file, self.alert], **looks)
+            made.success(None, js="() => document.querySelector('#xh-file').click()", **private)
+        linked = [self.model, self.target, self.method, self.references]
+        self.link.click(None, linked, [self.linked], js="xaihubLink", **private)
+
+    def _result_components(self) -> list[Any]:
+        return [
+            self.asked, self.about, self.said, self.target, self.method, self.layer, self.view, self.trust,
+            self.against, self.beside, self.adopt, self.keep_references,
+        ]  # fmt: skip
+
+    # What happens
+
+    def run(
+        self,
+        picture: Any,
+        model: str,
+        references: str | None,
+        limit: float,
+        target: str | None,
+        against: str | None,
+        method: str,
+        layer: str | None,
+        token: str | None,
+        request: gr.Request,
+        account: gr.OAuthToken | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> Iterator[Updates]:
+        """The page after Explain: the heatmap first, the examples when they are there."""
+        yield {self.alert: ""}
+        try:
+            if not picture:
+                yield {self.alert: alarm("There is no picture yet. Choose an example, or send one of your own.")}
+                return
+            token = (token or "").strip() or (account.token if account else "")
+            question = Question(
+                picture, (model or "").strip(), (references or "").strip(), int(limit), target or "", against or "",
+                method, layer or "", token,
+            )  # fmt: skip
+            with self.stops.watched(str(request.session_hash), _bar(progress)) as watched:
+                for asked in self.desk.answer(question, watched):
+                    yield self.drawn(asked)
+        except CancelledError as error:
+            yield {self.alert: note(str(error))}
+        except XaihubError as error:
+            similar = self.finder.similar(model or "") if results.is_refusal(error) else []
+            yield {self.alert: alarm(str(error), similar)}
+        except Exception:
+            logger.exception("Explain failed for %s", model)
+            yield {self.alert: alarm(BROKEN)}
+
+    def embed_again(
+        self,
+        asked: Asked | None,
+        limit: float,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> Updates:
+        """The page once another classifier's reference pictures were embedded for this one."""
+
+        def run() -> Updates:
+            with self.stops.watched(str(request.session_hash), _bar(progress)) as watched:
+                return self.drawn(self.desk.adopt(_still(asked), int(limit), watched))
+
+        return self._guarded(run)
+
+    def changed(self, name: str) -> Any:
+        """The handler of a menu: the same picture asked about another class or with another method."""
+
+        def handler(asked: Asked | None, value: str | None) -> Updates:
+            if asked is not None and asked.choices.get(name) == (value or ""):
+                return self._nothing()
+            return self._guarded(lambda: self.drawn(self.desk.again(_still(asked), **{name: value or ""})))
+
+        return handler
+
+    def stop(self, request: gr.Request) -> str:
+        running = self.stops.stop(str(request.session_hash))
+        return note("Stopped. What had been downloaded is kept." if running else "There is nothing to stop.")
+
+    def pick(self, chosen: gr.SelectData) -> str:
+        """The example's file; its place comes from the browser, so it is checked by being looked up."""
+        return str(dict(enumerate(self.examples))[int(chosen.index)])
+
+    def suggest(self, typed: gr.KeyUpData) -> Any:
+        return gr.update(choices=self.finder.suggest(typed.input_value))
+
+    def clear(self, model: str, asked: Asked | None) -> Updates:
+        """The page without an earlier model's answer; at once, since what the Hub says of the new one may be late."""
+        if asked is not None and asked.plan.repo_id == (model or "").strip():
+            return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
+        return {
+            self.alert: "",
+            self.answer: gr.update(visible=False),
+            self.welcome: gr.update(visible=True, value=WELCOME),
+            self.asked: None,
+            self.target: gr.update(choices=[PREDICTED], value=""),
+            self.against: gr.update(choices=[RUNNER_UP, ANY], value=""),
+            self.layer: gr.update(choices=[AUTOMATIC], value=""),
+        }
+
+    def describe(self, model: str, token: str | None, account: gr.OAuthToken | None) -> Updates:
+        """What the Hub says of a model before it is fetched."""
+        return self._described(model, (token or "").strip() or (account.token if account else ""))
+
+    def _described(self, model: str, token: str) -> Updates:
+        try:
+            plan = self.desk.look((model or "").strip(), token)
+            classifier = self.desk.loaded(plan)
+            return {self.about: status(plan, classifier) if classifier else planned(plan)}
+        except XaihubError as error:
+            similar = self.finder.similar(model or "") if results.is_refusal(error) else []
+            return {self.about: "", self.alert: alarm(str(error), similar)}
+        except Exception:
+            logger.exception("Looking at %s failed", model)
+            return {self.about: "", self.alert: alarm(BROKEN)}
+
+    def opened(self, request: gr.Request) -> Updates:
+        """The boxes as the page's address says: ?model=...&class=...&method=...&references=..."""
+        asked = {name: str(value)[:200] for name, value in dict(request.query_params).items()}
+        boxes = {"model": self.model, "class": self.target, "method": self.method, "references": self.references}
+        updates: Updates = {box: asked[name] for name, box in boxes.items() if name in asked}
+        if asked.get("class") or asked.get("method"):
+            updates[self.welcome] = WELCOME + note(results.link_in_words(asked))
+        return updates or self._nothing()
+
+    def described_on_opening(self, model: str) -> Updates:
+        return self._described(model, "")
+
+    def packed(self, make: Any) -> Any:
+        """The handler of a download button: the file is made only when it is wanted."""
+
+        def handler(asked: Asked | None) -> Updates:
+            return self._guarded(lambda: {self.file: make(_still(asked), self.file.GRADIO_CACHE)})
+
+        return handler
+
+    def drawn(self, asked: Asked) -> Updates:
+        """Every part of the page that shows an answer."""
+        return results.drawn(self, asked)
+
+    def _nothing(self) -> Updates:
+        """No change; gradio takes an empty dictionary for a value."""
+        return {self.alert: gr.update()}
+
+    def _guarded(self, run: Any) -> Updates:
+        try:
+            return {self.alert: ""} | run()
+        except CancelledError as error:
+            return {self.alert: note(str(error))}
+        except XaihubError as error:
+            return {self.alert: alarm(str(error))}
+        except Exception:
+            logger.exception("A change of the answer failed")
+            return {self.alert: alarm(BROKEN)}
+
+
+def _still(asked: Asked | None) -> Asked:
+    if asked is None:
+        raise XaihubError("This result is no longer kept. Press Explain again.")
+    return asked
+
+
+def _bar(progress: gr.Progress) -> Progress:
+    """The library's progress on gradio's bar."""
+    return lambda share, stage: progress(share, desc=stage)

@@ -1,0 +1,60 @@
+"""What a host can set: every XAIHUB_* that the pages read, in one place."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import xaihub
+from xaihub.curated import STARTER
+
+__all__ = ["Settings", "starter_examples"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A field `queue` is read from XAIHUB_QUEUE, and so on; XAIHUB_MAX_* are the library's own (`xaihub.Limits`)."""
+
+    model: str = STARTER  # in the box on opening; the starter answers without a network
+    references: str = ""  # beside that model; empty for the starter's own, or for none beside another model
+    queue: int = 20  # visitors waiting; one more is told that the app is busy
+    upload: str = "10mb"  # a photograph of a telephone is 3 to 8 MB
+    download_seconds: int = 180  # 700 MB at 4 MB/s; nobody waits longer
+    compute_seconds: int = 60  # the slowest method on the largest allowed model, on two cores
+    embed_seconds: int = 600  # 1,000 pictures through a ViT-B on two cores
+    embed_pictures: int = 200  # what the slider starts with: about half a minute for a ResNet-18
+    memory_megabytes: int = 2000  # of loaded classifiers: a free Space has 16 GB, and passes need some too
+    references_megabytes: int = 500  # of references embedded here: about 20,000 pictures
+    keep_minutes: int = 30  # how long a visitor's result can be asked further questions
+    sessions: int = 100  # whose results are kept; the oldest go first
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """The settings that the environment states, else the defaults."""
+        given = {}
+        for field in fields(cls):
+            text = environment.get(f"XAIHUB_{field.name.upper()}", "").strip()
+            if text:
+                given[field.name] = text if isinstance(field.default, str) else _whole(field.name, text)
+        return cls(**given)  # type: ignore[arg-type]
+
+    @property
+    def opening_references(self) -> str:
+        return self.references or (STARTER if self.model == STARTER else "")
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Repositories that the host itself configured: only these may be read with the host's own token."""
+        return frozenset({self.model, self.references} - {"", STARTER})
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"XAIHUB_{name.upper()} is {text!r}; it must be a whole number.") from None
+
+
+def starter_examples() -> list[Path]:
+    """The pictures that come with the package, in the order of their names."""
+    return sorted((Path(xaihub.__file__).parent / "starter" / "examples").glob("*.png"))

@@ -1,0 +1,66 @@
+"""What is kept between questions: loaded classifiers and references, within a number of bytes."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+__all__ = ["Shelf"]
+
+Thing = TypeVar("Thing")
+
+
+class Shelf(Generic[Thing]):
+    """The things used last, within so many bytes; the one used longest ago goes first.
+
+    Args:
+        room: in bytes. A thing larger than that is used and not kept.
+        size_of: a thing -> its bytes.
+        on_leaving: is told of each thing that goes.
+    """
+
+    def __init__(
+        self,
+        room: int,
+        size_of: Callable[[Thing], int],
+        on_leaving: Callable[[Thing], None] | None = None,
+    ) -> None:
+        self.room = room
+        self._size_of = size_of
+        self._on_leaving = on_leaving
+        self._things: OrderedDict[Hashable, tuple[Thing, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Thing | None:
+        with self._lock:
+            if key not in self._things:
+                return None
+            self._things.move_to_end(key)
+            return self._things[key][0]
+
+    def put(self, key: Hashable, thing: Thing) -> Thing:
+        """The thing itself, now kept, and others gone if there was no room."""
+        size = self._size_of(thing)
+        leaving = []
+        with self._lock:
+            self._things.pop(key, None)
+            if size <= self.room:
+                self._things[key] = (thing, size)
+            while sum(kept for _, kept in self._things.values()) > self.room:
+                leaving.append(self._things.popitem(last=False)[1][0])
+        if self._on_leaving is not None:
+            for gone in leaving:
+                self._on_leaving(gone)
+        return thing
+
+    @property
+    def used(self) -> int:
+        """Bytes."""
+        with self._lock:
+            return sum(size for _, size in self._things.values())
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._things

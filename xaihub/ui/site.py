@@ -1,0 +1,109 @@
+"""The whole site: its pages, how it is served, and what is made ready once it answers."""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from xaihub.curated import STARTER
+from xaihub.progress import silent
+from xaihub.ui.api import add_api
+from xaihub.ui.desk import Desk, Question
+from xaihub.ui.page_explain import ExplainPage
+from xaihub.ui.settings import Settings, starter_examples
+
+__all__ = ["build", "launch_options", "serve"]
+
+logger = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+WARM_AFTER = 1.0  # seconds after the server answers: importing torch holds the interpreter that serves the first page
+HEADER = (
+    '<header class="xh-header"><h1>xaihub</h1><p>Paste an image classifier of the Hugging Face Hub, drop in a picture,'
+    " see why it answered as it did.</p></header>"
+)
+PRIVACY = (
+    '<footer class="xh-footer">Pictures are used to answer and are deleted from this server within two hours; they and'
+    " tokens are never logged. Models run in float32 on this machine; no code of a model repository is run.</footer>"
+)
+
+
+def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Blocks:
+    """The site, not yet served. Imports neither torch nor a client library."""
+    settings = settings or Settings.from_environment()
+    desk = desk or Desk(settings)
+    with gr.Blocks(title="xaihub", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as demo:
+        gr.HTML(HEADER)
+        page = ExplainPage(settings, desk)
+        gr.HTML(PRIVACY)
+        add_api(desk)
+        boxes = [page.model, page.target, page.method, page.references, page.welcome, page.alert]
+        opened = demo.load(page.opened, None, boxes, show_progress="hidden", queue=False, api_visibility="private")
+        opened.then(
+            page.described_on_opening, [page.model], [page.about, page.alert],
+            show_progress="hidden", api_visibility="private", concurrency_id="look", concurrency_limit=4,
+        )  # fmt: skip
+    demo.queue(max_size=settings.queue)
+    demo.xaihub = settings, desk
+    return demo
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """What `launch` is called with: a stranger's upload is bounded, and nothing is told to anybody."""
+    return {
+        "theme": theme(),
+        "css": (HERE / "style.css").read_text("utf-8"),
+        "head": f"<script>{(HERE / 'page.js').read_text('utf-8')}</script>",
+        "max_file_size": settings.upload,
+        "state_session_capacity": settings.sessions,
+        "strict_cors": True,
+        "run_history": False,
+        "ssr_mode": False,
+        "mcp_server": False,
+        "footer_links": ["api"],
+        "allowed_paths": [],
+        "show_error": False,
+    }
+
+
+def theme() -> gr.themes.Base:
+    """The machine's own fonts, since fetched ones tell somebody who visits; an accent dark enough under white words."""
+    calm = gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="zinc",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return calm.set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+    )
+
+
+def serve(demo: gr.Blocks, *, share: bool = False) -> None:
+    """Serves until it is interrupted; what is slow to import is imported once the page can be had."""
+    settings, desk = demo.xaihub
+    share = share or os.environ.get("GRADIO_SHARE", "").lower() in ("1", "true")
+    demo.launch(share=share, prevent_thread_lock=True, **launch_options(settings))
+    threading.Thread(target=warm, args=(desk,), daemon=True, name="warm-up").start()
+    demo.block_thread()
+
+
+def warm(desk: Desk, after: float = WARM_AFTER) -> None:
+    """Imports what is slow and explains one example with the starter, so that the first visitor's is quick."""
+    time.sleep(after)
+    try:
+        import xaihub.explaining  # noqa: F401
+
+        examples = starter_examples()
+        if examples:
+            for _ in desk.answer(Question(str(examples[0]), STARTER, STARTER), silent):
+                pass
+    except Exception:  # the page works without: the first visitor waits instead
+        logger.exception("The starter could not be made ready")
