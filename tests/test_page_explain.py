@@ -242,6 +242,19 @@ def test_typing_finds_models_of_the_hub(browser, site):
     page.keyboard.type("tiny-res", delay=30)
     page.wait_for_selector(f"[role=option] >> text={MODEL}", timeout=8_000)
     assert page.input_value("#xh-model input") == "tiny-res"
+    page.click(f"[role=option] >> text={MODEL}")
+    assert page.input_value("#xh-model input") == MODEL
+
+
+def test_suggestions_that_come_late_cover_nothing(browser, site):
+    page = open_page(browser, site)
+    page.click("#xh-model input")
+    page.keyboard.press("Control+A")
+    page.keyboard.type(SLOW, delay=20)
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(1500)
+    assert page.locator("[role=option]:visible").count() == 0
+    assert page.input_value("#xh-model input") == SLOW
 
 
 def test_programs_ask_by_the_named_endpoint(site, tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -18,11 +19,11 @@ from xaihub.errors import (
     XaihubError,
 )
 from xaihub.progress import silent
-from xaihub.ui.desk import Desk, Question, named_class
+from xaihub.ui.desk import Desk, Question
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf
 from xaihub.ui.stopping import Stops
-from xaihub.ui.words import label_choices, method_title
+from xaihub.ui.words import label_choices, method_title, named_class
 
 MODEL, OTHER, DATASET = "alice/tiny-resnet", "alice/other-resnet", "alice/shapes"
 
@@ -126,7 +127,7 @@ def test_references_of_another_classifier_are_explained_and_can_be_embedded_agai
     asked = ask(desk, references="alice/saved")
     assert "embedded by" in asked.trouble
     assert "twins" not in asked.explanation
-    desk.adopt(asked, 12, silent)
+    list(desk.adopt(asked, 12, silent))
     assert asked.trouble == ""
     assert asked.references.made.classifier == MODEL
     assert len(asked.references) == 12
@@ -169,18 +170,38 @@ def test_no_path_of_the_host_can_be_named(desk, tmp_path):
         assert ask(desk, references=name).references is None
 
 
-def test_stop_ends_the_work_at_its_next_report(desk):
-    stops = Stops()
-    seen = []
-    with pytest.raises(CancelledError), stops.watched("visitor", lambda share, stage: seen.append(stage)) as report:  # noqa: PT012
+def test_stop_leaves_silent_work_at_once_and_ends_it_when_it_speaks():
+    stops, spoken, ended = Stops(), threading.Event(), threading.Event()
 
-        def progress(share, stage):
-            report(share, stage)
-            stops.stop("visitor")
+    def work(report):
+        yield "first"
+        spoken.wait(20)
+        try:
+            report(0.5, "speaking")
+        finally:
+            ended.set()
+        yield "second"
 
-        ask(desk, progress)
-    assert len(seen) == 1
+    given = []
+    with pytest.raises(CancelledError):  # noqa: PT012
+        for thing in stops.run("visitor", work, silent):
+            given.append(thing)
+            assert stops.stop("visitor")
+    assert given == ["first"]
+    spoken.set()
+    assert ended.wait(5)
     assert not stops.stop("visitor")
+
+
+def test_work_tells_its_progress_and_its_errors_to_whoever_waits(desk):
+    told = []
+    question = Question(b"", MODEL)
+    with pytest.raises(PictureError, match="empty"):
+        list(Stops().run("visitor", lambda report: desk.answer(question, report), silent))
+    question = Question(png(picture()), MODEL)
+    list(Stops().run("visitor", lambda report: desk.answer(question, report), lambda *step: told.append(step)))
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+    assert told[0][1] == f"Checking {MODEL}"
 
 
 def test_a_classifier_that_leaves_frees_the_results_that_held_it(published):

@@ -16,6 +16,7 @@ from xaihub.progress import Progress, until
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf
 from xaihub.ui.tokens import token_for
+from xaihub.ui.words import named_class
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from xaihub.records import Evidence, Explanation
     from xaihub.references import ReferenceSet
 
-__all__ = ["Asked", "Desk", "Question", "named_class"]
+__all__ = ["Asked", "Desk", "Question"]
 
 
 @dataclass(frozen=True)
@@ -159,14 +160,15 @@ class Desk:
         self._main(asked)
         return self._rows(asked) if asked.references is not None else asked
 
-    def adopt(self, asked: Asked, limit: int, progress: Progress) -> Asked:
-        """The pictures of another classifier's references, embedded for this one, and their examples."""
+    def adopt(self, asked: Asked, limit: int, progress: Progress) -> Iterator[Asked]:
+        """Once: the pictures of another classifier's references, embedded for this one, and their examples."""
         from xaihub import build_references
         from xaihub.datasets import from_pairs
 
         query, foreign = self._query(asked), asked.foreign
         if foreign is None:
-            return asked
+            yield asked
+            return
         key = (query.classifier.name, _layer(query.classifier), "again", foreign.made, limit)
         references = self.references.get(str(key))
         if references is None:
@@ -179,7 +181,7 @@ class Desk:
             self.references.put(str(key), references)
         asked.references, asked.foreign, asked.trouble = references, None, ""
         asked.query = query.about(references=references)
-        return self._rows(asked)
+        yield self._rows(asked)
 
     def _main(self, asked: Asked) -> Asked:
         """The large map, from memory if it was shown before."""
@@ -262,17 +264,6 @@ class Desk:
         for asked in list(self._asked):
             if asked.query is not None and asked.query.classifier.module is classifier.module:
                 asked.query = None
-
-
-def named_class(text: str | None, labels: tuple[str, ...]) -> str | int | None:
-    """What a class box means: None for nothing chosen, an index for "crane #134" where two classes share a name."""
-    text = (text or "").strip()
-    if not text:
-        return None
-    name, _, number = text.rpartition(" #")
-    if text not in labels and name in labels and number.isdigit() and int(number) < len(labels):
-        return int(number)
-    return text
 
 
 def _current(asked: Asked, evidence: dict[str, Any]) -> dict[str, Any]:

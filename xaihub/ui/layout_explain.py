@@ -76,6 +76,8 @@ class Layout:
                 10, 1000, value=self.settings.embed_pictures, step=10, label="Pictures to embed of a dataset, at most"
             )
         with gr.Accordion("Private or gated models", open=False):
+            if self.settings.sign_in:  # elsewhere gradio pretends that the host's own account had signed in
+                gr.LoginButton(size="sm")
             self.token = gr.Textbox(
                 label="Your Hub token",
                 type="password",

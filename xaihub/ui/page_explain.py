@@ -51,7 +51,8 @@ class ExplainPage(Layout):
         picked = self.example.select(self.pick, None, [self.picture], queue=False, show_progress="hidden", **private)
         clicked = picked.then(self.run, asks, shown, **work)
         relayered = self.layer.select(self.run, asks, shown, **work)
-        adopted = self.adopt.click(self.embed_again, [self.asked, self.limit], shown, **work)
+        adopting = work | {"show_progress_on": [self.beside]}  # the button is far below the bar
+        adopted = self.adopt.click(self.embed_again, [self.asked, self.limit], shown, **adopting)
         runs = [pressed, clicked, relayered, adopted]
         for run in (pressed, clicked):
             run.then(None, js=TO_ANSWER, **private)  # on a telephone the answer lies below the boxes
@@ -105,9 +106,11 @@ class ExplainPage(Layout):
                 picture, (model or "").strip(), (references or "").strip(), int(limit), target or "", against or "",
                 method, layer or "", token,
             )  # fmt: skip
-            with self.stops.watched(str(request.session_hash), _bar(progress)) as watched:
-                for asked in self.desk.answer(question, watched):
-                    yield self.drawn(asked)
+            answers = self.stops.run(
+                str(request.session_hash), lambda report: self.desk.answer(question, report), _bar(progress)
+            )
+            for asked in answers:
+                yield self.drawn(asked)
         except CancelledError as error:
             yield {self.alert: note(str(error))}
         except XaihubError as error:
@@ -127,8 +130,11 @@ class ExplainPage(Layout):
         """The page once another classifier's reference pictures were embedded for this one."""
 
         def run() -> Updates:
-            with self.stops.watched(str(request.session_hash), _bar(progress)) as watched:
-                return self.drawn(self.desk.adopt(_still(asked), int(limit), watched))
+            known = _still(asked)
+            answers = self.stops.run(
+                str(request.session_hash), lambda report: self.desk.adopt(known, int(limit), report), _bar(progress)
+            )
+            return self.drawn(list(answers)[-1])
 
         return self._guarded(run)
 
@@ -151,6 +157,8 @@ class ExplainPage(Layout):
         return str(dict(enumerate(self.examples))[int(chosen.index)])
 
     def suggest(self, typed: gr.KeyUpData) -> Any:
+        if len(typed.key) > 1 and typed.key not in ("Backspace", "Delete"):
+            return gr.update()  # Enter, Tab, an arrow: nothing was typed, and new choices would open the list again
         return gr.update(choices=self.finder.suggest(typed.input_value))
 
     def clear(self, model: str, asked: Asked | None) -> Updates:
@@ -191,9 +199,6 @@ class ExplainPage(Layout):
         if asked.get("class") or asked.get("method"):
             updates[self.welcome] = WELCOME + note(results.link_in_words(asked))
         return updates or self._nothing()
-
-    def described_on_opening(self, model: str) -> Updates:
-        return self._described(model, "")
 
     def packed(self, make: Any) -> Any:
         """The handler of a download button: the file is made only when it is wanted."""

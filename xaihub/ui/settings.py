@@ -43,6 +43,11 @@ class Settings:
         return self.references or (STARTER if self.model == STARTER else "")
 
     @property
+    def sign_in(self) -> bool:
+        """Whether visitors can sign in with the Hub: on a Space whose card asks for it (`hf_oauth: true`)."""
+        return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("OAUTH_CLIENT_ID"))
+
+    @property
     def own(self) -> frozenset[str]:
         """Repositories that the host itself configured: only these may be read with the host's own token."""
         return frozenset({self.model, self.references} - {"", STARTER})

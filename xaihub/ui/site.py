@@ -44,7 +44,7 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         boxes = [page.model, page.target, page.method, page.references, page.welcome, page.alert]
         opened = demo.load(page.opened, None, boxes, show_progress="hidden", queue=False, api_visibility="private")
         opened.then(
-            page.described_on_opening, [page.model], [page.about, page.alert],
+            page.describe, [page.model, page.token], [page.about, page.alert],
             show_progress="hidden", api_visibility="private", concurrency_id="look", concurrency_limit=4,
         )  # fmt: skip
     demo.queue(max_size=settings.queue)

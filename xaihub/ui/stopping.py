@@ -1,13 +1,22 @@
-"""Stop: each run asks, whenever it reports progress, whether its visitor still wants it."""
+"""Stop: work runs beside the handler that waits for it, so a visitor who presses Stop waits for nothing.
 
+gradio can cancel a handler only between its steps: one that waits for a silent server would hold the queue until that
+server speaks. Here the handler leaves at once, and the work ends by itself when it next reports progress.
+"""
+
+import queue
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from xaihub.errors import CancelledError
 from xaihub.progress import Progress
 
 __all__ = ["Stops"]
+
+Thing = TypeVar("Thing")
+
+LOOK = 0.1  # seconds between two looks whether Stop was pressed
 
 
 class Stops:
@@ -18,31 +27,62 @@ class Stops:
         self._lock = threading.Lock()
 
     def stop(self, visitor: str) -> bool:
-        """Whether there was a run to stop; it ends at its next report of progress."""
+        """Whether there was a run to stop."""
         with self._lock:
             event = self._running.get(visitor)
-        if event is None:
-            return False
-        event.set()
-        return True
+        if event is not None:
+            event.set()
+        return event is not None
 
-    @contextmanager
-    def watched(self, visitor: str, progress: Progress) -> Iterator[Progress]:
-        """The same progress, which raises CancelledError once the visitor has pressed Stop."""
-        event = threading.Event()
+    def run(self, visitor: str, work: Callable[[Progress], Iterator[Thing]], progress: Progress) -> Iterator[Thing]:
+        """What the work yields; its progress is told in the caller's thread, where gradio knows whose bar it is.
+
+        Raises:
+            CancelledError: the visitor pressed Stop, or asked something else meanwhile.
+        """
+        stopped = threading.Event()
         with self._lock:
-            earlier, self._running[visitor] = self._running.get(visitor), event
+            earlier, self._running[visitor] = self._running.get(visitor), stopped
         if earlier is not None:
-            earlier.set()  # one run for each visitor: a second tab's, or one that was cancelled while it waited
-
-        def report(share: float, stage: str) -> None:
-            if event.is_set():
-                raise CancelledError("Stopped.")
-            progress(share, stage)
-
+            earlier.set()
+        told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        threading.Thread(target=_work, args=(work, stopped, told), daemon=True, name="question").start()
         try:
-            yield report
-        finally:
+            yield from _heard(told, stopped, progress)
+        finally:  # also when gradio closes this generator, because the visitor left
+            stopped.set()
             with self._lock:
-                if self._running.get(visitor) is event:
+                if self._running.get(visitor) is stopped:
                     del self._running[visitor]
+
+
+def _work(work: Callable[[Progress], Iterator[Any]], stopped: threading.Event, told: Any) -> None:
+    def report(share: float, stage: str) -> None:
+        if stopped.is_set():
+            raise CancelledError("Stopped.")
+        told.put(("progress", (share, stage)))
+
+    try:
+        for thing in work(report):
+            told.put(("thing", thing))
+            report(1.0, "Drawing")
+        told.put(("end", None))
+    except BaseException as error:  # noqa: BLE001  it is raised again where somebody waits for it
+        told.put(("error", error))
+
+
+def _heard(told: Any, stopped: threading.Event, progress: Progress) -> Iterator[Any]:
+    while not stopped.is_set():
+        try:
+            kind, value = told.get(timeout=LOOK)
+        except queue.Empty:
+            continue
+        if kind == "progress":
+            progress(*value)
+        elif kind == "thing":
+            yield value
+        elif kind == "error":
+            raise value
+        else:
+            return
+    raise CancelledError("Stopped.")

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from xaihub.loading import Plan
     from xaihub.records import Explanation
 
-__all__ = ["BROKEN", "alarm", "cautions", "label_choices", "method_title", "note", "planned", "similar_words", "status"]
+__all__ = [
+    "BROKEN",
+    "alarm",
+    "cautions",
+    "label_choices",
+    "method_title",
+    "named_class",
+    "note",
+    "planned",
+    "similar_words",
+    "status",
+]
 
 BROKEN = "Something went wrong here, not with you; it has been noted. Try again, or try another picture or model."
 UNSURE = 0.5  # below this the classifier gives its answer less than even odds
@@ -29,6 +40,17 @@ def label_choices(labels: Sequence[str]) -> list[str]:
     """Labels for a menu; where two classes share a name (ImageNet's cranes) each carries its index."""
     twice = {label for label in labels if labels.count(label) > 1} if len(set(labels)) < len(labels) else set()
     return [f"{label} #{i}" if label in twice else label for i, label in enumerate(labels)]
+
+
+def named_class(text: str | None, labels: tuple[str, ...]) -> str | int | None:
+    """What a class box means: None for nothing chosen, an index for "crane #134" where two classes share a name."""
+    text = (text or "").strip()
+    if not text:
+        return None
+    name, _, number = text.rpartition(" #")
+    if text not in labels and name in labels and number.isdigit() and int(number) < len(labels):
+        return int(number)
+    return text
 
 
 def planned(plan: "Plan") -> str:
