@@ -128,3 +128,16 @@ def test_a_mistyped_method_or_class_offers_the_nearest(classifier):
         explain(classifier, picture(0), target="grene")
     with pytest.raises(UnknownNameError, match="classes 0 to 2, so not 3"):
         explain(classifier, picture(0), target=3)
+
+
+def test_another_map_or_class_needs_no_other_pass_over_the_neighbours(classifier, references):
+    passes = []
+    handle = classifier.module.register_forward_hook(lambda *_: passes.append(1))
+    query = Query(classifier, picture(600), references=references)
+    explain_query(query)
+    assert len(passes) == 3, "the picture, its twins, its counterfactuals"
+    before = explain_query(query, ["twins"])["twins"][0]
+    after = explain_query(query.about(map="layercam", target="blue"))["twins"][0]
+    handle.remove()
+    assert len(passes) == 3
+    assert not np.array_equal(before.raw, after.raw)

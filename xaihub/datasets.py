@@ -217,11 +217,13 @@ def _refuse_foreign_files(repo: hub.Repo, token: hub.Token) -> None:
 
     configs = hub.card_as_read(repo, token=token).get("configs")
     for entry in configs if isinstance(configs, list) else ():
-        for name in names([entry.get("data_files"), entry.get("data_dir")] if isinstance(entry, Mapping) else []):
-            if re.match(r"[/~\\]|[A-Za-z][\w+.-]*:", name) or "::" in name or ".." in name:
-                raise DatasetError(
-                    f"The card of {repo.repo_id} points to {name[:80]!r}, outside of its own files, so it is not read."
-                )
+        for part in (entry.get("data_files"), entry.get("data_dir")) if isinstance(entry, Mapping) else ():
+            for name in names(part):
+                if re.match(r"[/~\\]|[A-Za-z][\w+.-]*:", name) or "::" in name or ".." in name:
+                    raise DatasetError(
+                        f"The card of {repo.repo_id} points to {name[:80]!r}, outside of its own files, so it is not"
+                        " read."
+                    )
 
 
 def _config_and_split(repo: hub.Repo, config: str | None, split: str | None, token: hub.Token) -> tuple[str, str]:

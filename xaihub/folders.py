@@ -22,16 +22,29 @@ def replacing(folder: Path, mark: str) -> Iterator[Path]:
     """
     if folder.exists() and not (folder / mark).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{str(folder)!r} exists and holds something else (no {mark}). Name another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    place = folder.resolve()  # "." and links have no place beside them to write the draft
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         draft.chmod(0o755)  # mkdtemp's own mode would hide the result from other users
         yield draft
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(draft, folder)
+        _take_place(draft, place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _take_place(draft: Path, place: Path) -> None:
+    """The old folder steps aside and is deleted once the new one stands: a failure leaves one of them whole."""
+    old = draft.with_name(f"{draft.name}-old")
+    if place.exists():
+        os.replace(place, old)
+    try:
+        os.replace(draft, place)
+    except OSError:
+        if old.exists():
+            os.replace(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def file_digest(file: Path) -> str:

@@ -100,17 +100,12 @@ def look(repo_id: str, *, revision: str | None = None, token: Token = None, repo
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
-    info_of: dict[str, Callable[..., Any]] = {
-        "model": api.model_info,
-        "dataset": api.dataset_info,
-        "space": api.space_info,
-    }
     with _explained(repo_id, revision, token, repo_type):
-        info = info_of[repo_type](
-            repo_id, revision=revision, files_metadata=True, timeout=_SECONDS_TO_ANSWER, token=token
+        info: Any = api.repo_info(
+            repo_id, repo_type=repo_type, revision=revision, files_metadata=True, timeout=_SECONDS_TO_ANSWER
         )
         if info.gated:  # what it holds is shown to all; its files, which may be in the cache, are not
-            api.auth_check(repo_id, repo_type=repo_type, token=token)
+            api.auth_check(repo_id, repo_type=repo_type)
     card = info.card_data.to_dict() if getattr(info, "card_data", None) else {}
     tags = tuple(info.tags or ())
     licence = card.get("license") or next((tag.split(":", 1)[1] for tag in tags if tag.startswith("license:")), None)
@@ -204,7 +199,10 @@ def own_file(repo: Repo, path: str, *, token: Token = None) -> Path | None:
         return fetch(repo, [inside], token=token) / inside if inside in repo.files else None
     cached = Path(constants.HF_HUB_CACHE) / f"{repo.repo_type}s--{repo.repo_id.replace('/', '--')}"
     extracted = Path(constants.HF_HOME) / "datasets" / "downloads"
-    file = Path(path).resolve()
+    try:
+        file = Path(path).resolve()
+    except (OSError, ValueError):  # a zero byte, or links in a circle
+        return None
     inside_own = any(file.is_relative_to(root.resolve()) for root in (cached, extracted))
     return file if inside_own and file.is_file() else None
 

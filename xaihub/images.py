@@ -113,7 +113,7 @@ def _file_size(path: Path) -> int:
 class _Rationed(io.BytesIO):
     """Bytes of which only so many can be asked for: Pillow spends minutes on a header of a million tiny blocks."""
 
-    reads, bytes_read = 20_000, 8 * 2**20  # what a header may take; real ones take hundreds, and kilobytes
+    reads, bytes_read = 5_000, 8 * 2**20  # what a header may take; real ones take hundreds, and kilobytes
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads -= 1
@@ -172,16 +172,17 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 def _scale_deep_grey(picture: Image.Image) -> Image.Image:
     """Eight bits of a 16- or 32-bit grey; `convert("RGB")` would clip everything above 255 to white."""
-    grey = np.asarray(picture).astype(np.float64)
-    grey = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
+    grey = np.asarray(picture).astype(np.float32)  # doubles of twenty megapixels, several times, would be big
+    np.nan_to_num(grey, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    clear = grey == picture.info.get("transparency")  # the one grey that a PNG may declare transparent
     if picture.mode == "F":
-        low, high = min(0.0, grey.min()), max(grey.max(), 1.0)
+        low, high = min(0.0, float(grey.min())), max(1.0, float(grey.max()))
     else:
         eight_bit = picture.mode == "I" and grey.max() <= 255  # 32-bit mode says nothing of the depth used
-        low, high = 0.0, 255.0 if eight_bit else max(65535.0, grey.max())
-    eight = np.clip(np.rint((grey - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
-    if "transparency" in picture.info:
-        eight[grey == picture.info["transparency"]] = 255  # the one grey that a PNG declares transparent
+        low, high = 0.0, 255.0 if eight_bit else max(65535.0, float(grey.max()))
+    scale = 255 / (high - low)
+    eight = np.clip(np.rint(grey * scale - low * scale), 0, 255).astype(np.uint8)
+    eight[clear] = 255
     return Image.fromarray(eight).convert("RGB")
 
 

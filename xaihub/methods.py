@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from torch import Tensor
@@ -93,6 +93,9 @@ class Query:
         self.k = k
         self.map = map
         self.notes: dict[str, list[str]] = {}
+        self.memory: dict[
+            Any, Any
+        ] = {}  # further passes that a method made, shared by every question about the picture
         self._target = None if target is None else classifier.class_index(target)
 
     def about(self, **changes: object) -> "Query":

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from xaihub.cams import CAMS, heatmaps, shown
+from xaihub.cams import CAMS, shown
+from xaihub.classifier import Pass, tap
 from xaihub.embedders import EMBEDDERS
 from xaihub.images import perceptual_hash, pixel_digest
 from xaihub.methods import Query, method
-from xaihub.records import Evidence
+from xaihub.records import Evidence, Heatmap
 from xaihub.references import Neighbour, ReferenceSet
 
 __all__ = ["counterfactuals", "twins"]
@@ -107,20 +109,35 @@ def _shown(query: Query, kind: str, found: Sequence[Neighbour]) -> tuple[Evidenc
     """Each neighbour with what the classifier says of it, and with its own heatmap for its own class."""
     if not found:
         return ()
-    references, classifier = _references(query), query.classifier
+    references = _references(query)
     rows = [neighbour.row for neighbour in found]
-    images = [references.picture(row) for row in rows]
-    pixels = torch.stack([classifier.transform.pixels_of(image) for image in images])
+    images, passed, size = _looked_at(query, references, rows)
     name = query.map if query.map in CAMS else "gradcam"
-    raw = heatmaps(classifier, pixels, references.predicted[rows].tolist(), name)
-    maps = shown(raw, (pixels.shape[2], pixels.shape[3])).cpu().numpy()
+    raw = CAMS[name](passed.activations, passed.gradients(references.predicted[rows].tolist()))
+    maps = shown(raw, size).cpu().numpy()
     return tuple(
         _evidence(query, kind, neighbour, image, heatmap, values)
         for neighbour, image, heatmap, values in zip(found, images, maps, raw.cpu().numpy(), strict=True)
     )
 
 
-def _evidence(query: Query, kind: str, neighbour: Neighbour, image, heatmap, raw) -> Evidence:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _looked_at(
+    query: Query, references: ReferenceSet, rows: Sequence[int]
+) -> tuple[list[Image.Image], Pass, tuple[int, int]]:
+    """The neighbours' pictures, one pass over them, and their (H, W); kept, so another map needs no other pass."""
+    key = ("neighbours", id(references), query.classifier.target_layer, tuple(rows))
+    if key not in query.memory:
+        images = [references.picture(row) for row in rows]
+        pixels = torch.stack([query.classifier.transform.pixels_of(image) for image in images])
+        with tap(query.classifier) as run:
+            query.memory[key] = images, run(pixels), (pixels.shape[2], pixels.shape[3]), references
+    images, passed, size, _ = query.memory[key]  # the references are held too, so that their id stays theirs
+    return images, passed, size
+
+
+def _evidence(
+    query: Query, kind: str, neighbour: Neighbour, image: Image.Image, heatmap: Heatmap, raw: Heatmap
+) -> Evidence:
     references, row = _references(query), neighbour.row
     predicted = references.class_names[references.predicted[row]]
     label, probability = references.labels[row], float(references.probability[row])

@@ -1,6 +1,8 @@
 """What is shown, as frozen records: on the CPU, out of the graph, and saved as JSON, PNG and npy."""
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,7 @@ Box: TypeAlias = tuple[float, float, float, float]  # left, upper, right, lower,
 Facts: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one truth: records are equal to themselves only
 class Prediction:
     """What the classifier said: (C,) probabilities with their labels.
 
@@ -56,7 +58,7 @@ class Prediction:
         return int(np.argsort(-self.probabilities, kind="stable")[1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """One picture shown as a reason. Everything the app draws is one of these.
 
@@ -93,7 +95,7 @@ class Score:
     baselines: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """Why one picture was answered as it was: `explanation["gradcam"][0].heatmap`.
 
@@ -171,13 +173,16 @@ class Explanation:
             "notes": {name: list(lines) for name, lines in self.notes.items()},
             "provenance": dict(self.provenance),
         }
-        (folder / "explanation.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+        text = json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "explanation.json").write_text(text, "utf-8")
 
 
 def _write_evidence(folder: Path, method: str, shown: tuple[Evidence, ...]) -> list[dict[str, Any]]:
     rows = []
     for rank, evidence in enumerate(shown):
-        name = f"{method}-{rank}" if len(shown) > 1 else method
+        name = re.sub(r"[^\w.-]", "-", f"{method}-{rank}" if len(shown) > 1 else method)
+        while (folder / f"{name}.png").exists():  # a method may be called "original"
+            name += "-"
         files = {"image": f"{name}.png"}
         evidence.image.save(folder / files["image"])
         for kind, values in (("heatmap", evidence.heatmap), ("raw", evidence.raw)):
@@ -196,10 +201,21 @@ def _write_evidence(folder: Path, method: str, shown: tuple[Evidence, ...]) -> l
     return rows
 
 
+def _plain(value: Any) -> Any:
+    """What JSON can hold: numbers of numpy as Python's, and null for those that are none."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _place(heatmap: Heatmap, crop: Box, size: tuple[int, int]) -> Heatmap:
     """The map resampled so that its corners fall on the crop's, in a picture of (width, height), bilinear."""
     width, height = size
     left, upper, right, lower = crop
+    heatmap = _no_finer(heatmap, abs(right - left), abs(lower - upper))
     rows, columns = heatmap.shape
     x = (np.arange(width) + 0.5 - left) * columns / (right - left) - 0.5
     y = (np.arange(height) + 0.5 - upper) * rows / (lower - upper) - 0.5
@@ -208,8 +224,19 @@ def _place(heatmap: Heatmap, crop: Box, size: tuple[int, int]) -> Heatmap:
     return np.where(inside, _blend_axis(across, np.clip(y, 0, rows - 1), axis=0), 0).astype(np.float32)
 
 
+def _no_finer(heatmap: Heatmap, width: float, height: float) -> Heatmap:
+    """The map with at most a value for each pixel: between the pixels of a small picture, heat would be lost."""
+    rows, columns = heatmap.shape
+    size = min(columns, math.ceil(width)), min(rows, math.ceil(height))
+    if size == (columns, rows):
+        return heatmap
+    image = Image.fromarray(np.ascontiguousarray(heatmap, dtype=np.float32))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
+
+
 def _blend_axis(values: Heatmap, place: NDArray[np.float64], axis: int) -> Heatmap:
     low = np.floor(place).astype(np.int64)
     high = np.minimum(low + 1, values.shape[axis] - 1)
-    share = (place - low).reshape((-1, 1) if axis == 0 else (1, -1))
-    return (np.take(values, low, axis) * (1 - share) + np.take(values, high, axis) * share).astype(np.float32)
+    share = (place - low).astype(np.float32)  # doubles of a whole photograph would be big
+    share = share.reshape((-1, 1) if axis == 0 else (1, -1))
+    return np.take(values, low, axis) * (1 - share) + np.take(values, high, axis) * share

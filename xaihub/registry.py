@@ -35,7 +35,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
-            known = ", ".join(self._entries)
+            known = ", ".join(self._entries) or "none yet"
             raise UnknownNameError(
                 f"There is no {self.kind} called {name!r}.{nearest_name(name, self._entries)} Known: {known}."
             )

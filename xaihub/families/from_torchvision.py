@@ -82,6 +82,12 @@ def _torchvision_network(folder: Path, name: str, classes: int, where: str) -> n
     if options:
         state = {key: value for key, value in state.items() if not key.startswith(("aux1.", "aux2.", "AuxLogits."))}
     module = models.get_model(name, weights=None, num_classes=classes, **options)
+    misfits = [
+        f"{key}: {list(state[key].shape)} in the weights, {list(wanted.shape)} in the network"
+        for key, wanted in module.state_dict().items()
+        if key in state and state[key].shape != wanted.shape
+    ]
+    refuse_unfit(where, misfits, ())
     fit = module.load_state_dict(state, strict=False)
     refuse_unfit(where, fit.missing_keys, fit.unexpected_keys)
     return module

@@ -74,8 +74,8 @@ def imagine(random: Generator) -> Animal:
         patch=bool(random.random() < 0.35),
         whiskers=bool(random.random() < 0.6),
         head_tilt=random.uniform(-9, 9),
-        ear_left=random.uniform(-9, 9),
-        ear_right=random.uniform(-9, 9),
+        ear_left=random.uniform(-7, 7),
+        ear_right=random.uniform(-7, 7),
         arm_left=random.uniform(95, 140) if wave == 0 else random.uniform(0, 30),
         arm_right=random.uniform(95, 140) if wave == 1 else random.uniform(0, 30),
         wag=random.uniform(-12, 12),
@@ -182,13 +182,13 @@ def _ears(style: str, animal: Animal) -> Iterator[Piece]:
         "round": ((20, -40), oval(25.5, -50, 19, 19), oval(26, -50, 12.5, 12.5)),
         "long": (
             (13, -40),
-            blob([(2.5, -36), (1.5, -58), (6, -77), (14.5, -84), (23, -77), (26.5, -58), (23, -36)]),
-            blob([(8, -40), (7, -58), (10.5, -72), (14.5, -76), (18.5, -72), (20.5, -58), (18, -40)]),
+            blob([(1.5, -36), (0, -58), (4.5, -77), (13.5, -84), (22.5, -77), (26.5, -58), (23, -36)]),
+            blob([(7.5, -40), (6, -58), (9.5, -72), (13.5, -76), (17.5, -72), (20.5, -58), (18, -40)]),
         ),
         "floppy": (
-            (24, -39),
-            blob([(12, -45), (23, -47), (35, -38), (43, -20), (43, -4), (35, 2), (27, -6), (25, -24), (20, -35)]),
-            ribbon([(32, -30), (36.5, -18), (36, -7)], [3, 4, 4]),
+            (20, -42),
+            blob([(7, -44), (14, -52), (25, -54), (37, -45), (45, -25), (46, -7), (38, 1), (30, -6), (28, -24), (19, -36)]),
+            ribbon([(30, -39), (37, -24), (37.5, -9)], [3, 4.5, 4]),
         ),
     }[style]
     inside = blend(animal.coat, INK, 0.32) if style == "floppy" else blend(_light(animal), BLUSH, 0.45)
