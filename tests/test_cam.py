@@ -239,3 +239,30 @@ def test_a_new_map_is_one_function_in_a_notebook():
     finally:
         METHODS._entries.pop("brightest")
         CAMS.pop("brightest")
+
+
+class ThreeColours(torch.nn.Module):
+    """The smallest network there is: its one layer hands on the picture's own three channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torch.nn.Identity()
+
+    def forward(self, pixels):
+        return self.features(pixels * 1.0).sum((-2, -1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layer_of_three_channels_can_be_named(name):
+    classifier = classifier_of(ThreeColours(), size=(8, 8), target_layer="features")
+    evidence = explain(classifier, picture_with_dot((0, 0, 255)), [name])[name][0]
+    assert np.unravel_index(evidence.heatmap.argmax(), (8, 8)) == (2, 5)
+    assert np.count_nonzero(evidence.heatmap) == 1
+
+
+def test_a_network_of_four_channels_is_traced_all_the_same():
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    classifier = classifier_of(torch.nn.Sequential(*layers, torch.nn.Linear(4, 3)))
+    assert classifier.target_layer.name == "1"
+    assert classifier.target_layer.grid == (15, 15)

@@ -1,11 +1,22 @@
-"""Classifiers of every library, pushed by their own library and loaded by id: the right weights, the proved layer."""
-
+"""Classifiers of transformers, of folders and of anyone: the right weights, the proved layer, an upright map."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import LABELS, TINY, build, lively, picture, processor_of, push
+from tiny_models import (
+    LABELS,
+    TINY,
+    assert_explained,
+    assert_right_way_up,
+    assert_same_network,
+    build,
+    layer_of,
+    lively,
+    picture,
+    processor_of,
+    push,
+)
 from torch import Tensor, nn
 
 from xaihub import Classifier, explain, load_classifier
@@ -26,6 +37,8 @@ def test_a_classifier_of_transformers_is_explained_at_the_layer_of_its_family(hu
     assert classifier.facts["architecture"] == tiny.head
     assert_same_network(classifier, module)
     assert_explained(classifier, tiny.size)
+    if tiny.keeps_places:
+        assert_right_way_up(classifier)
 
 
 def test_pixels_are_what_the_repositorys_own_processor_makes_of_the_picture(hub):
@@ -74,6 +87,7 @@ def test_a_folder_is_a_repository_too(hub, tmp_path):
 
     assert_same_network(classifier, module)
     assert_explained(classifier, 64)
+    assert_right_way_up(classifier)
     assert (classifier.repo_id, len(classifier.revision)) == (str(tmp_path), 40)
     assert hub.requests == []  # nobody was asked
     assert load_classifier(tmp_path).revision == classifier.revision
@@ -107,6 +121,7 @@ def test_anyones_own_network_is_a_classifier_and_is_not_changed():
     assert classifier.labels == ("cat", "dog")
     assert layer_of(classifier) == ("second", "NCHW", (16, 16), 0, "bottleneck")
     assert_explained(classifier, 64)
+    assert_right_way_up(classifier)
     assert module.training
     assert all(parameter.requires_grad for parameter in module.parameters())
     with pytest.raises(ValueError, match="answers with 2 classes, but 3 labels"):

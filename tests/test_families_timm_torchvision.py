@@ -11,6 +11,7 @@ from tiny_models import (
     LABELS,
     TOKEN,
     assert_explained,
+    assert_right_way_up,
     assert_same_network,
     layer_of,
     lively,
@@ -51,6 +52,7 @@ def test_a_classifier_that_timm_pushed_keeps_its_own_classes(hub):
     assert (classifier.revision, classifier.labels, classifier.notices) == (sha, ("cat", "n02", "hen"), ())
     assert_same_network(classifier, module)
     assert_explained(classifier, 160)
+    assert_right_way_up(classifier)
 
 
 def test_timms_thousand_classes_are_those_of_imagenet(hub):
@@ -75,6 +77,7 @@ def test_a_vision_transformer_of_timm_is_read_without_its_class_token_and_at_its
     assert "does not name its classes" in classifier.notices[0]
     assert_same_network(classifier, module)
     assert_explained(classifier, 64)
+    assert_right_way_up(classifier)
 
 
 def test_a_grey_classifier_of_timm_is_given_grey_pictures(hub):
@@ -90,6 +93,7 @@ def test_a_grey_classifier_of_timm_is_given_grey_pictures(hub):
     torch.testing.assert_close(classifier.transform(red), classifier.transform(grey))  # ITU-R 601: red is 76 of 255
     assert_same_network(classifier, module)
     assert_explained(classifier, 160)
+    assert_right_way_up(classifier)
 
 
 def test_timms_wrapper_in_transformers_is_preprocessed_as_timm_would(hub):
@@ -118,6 +122,7 @@ def test_timms_wrapper_in_transformers_is_preprocessed_as_timm_would(hub):
     torch.testing.assert_close(classifier.transform(picture()), transform(picture()))
     assert_same_network(classifier, module)
     assert_explained(classifier, 96)
+    assert_right_way_up(classifier)
 
 
 SQUEEZENET = {
@@ -154,6 +159,7 @@ def test_a_state_dict_of_torchvision_is_built_as_its_config_says(hub):
     torch.testing.assert_close(classifier.transform(picture()), expected)
     assert_same_network(classifier, module)
     assert_explained(classifier, 96)
+    assert_right_way_up(classifier)
 
 
 def test_torchvisions_published_weights_come_from_a_file_whose_hash_is_checked(hub, tmp_path):

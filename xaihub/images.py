@@ -38,7 +38,7 @@ MAX_BYTES = 64 * 2**20
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 MAX_ASPECT = 200  # beyond this a resize to the model's input leaves nothing to see
 
-# What Pillow raises for broken files, by experiment: every plugin has its own.
+# Pillow's plugins raise whatever a broken file leads them to.
 _BROKEN = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
     SyntaxError, TypeError, ValueError, struct.error, zlib.error,
@@ -113,13 +113,14 @@ def _file_size(path: Path) -> int:
 class _Rationed(io.BytesIO):
     """Bytes of which only so many can be asked for: Pillow spends minutes on a header of a million tiny blocks."""
 
-    reads, bytes_read = 5_000, 8 * 2**20  # what a header may take; real ones take hundreds, and kilobytes
+    reads, room = 5_000, 8 * 2**20  # what a header may take; real ones take hundreds, and kilobytes
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads -= 1
-        self.bytes_read -= max(size or 0, 0)  # asked for whole, it is held once; piece by piece, many times
-        if self.reads < 0 or self.bytes_read < 0:
-            raise OSError("it holds too much beside its pixels, or is in too many pieces")
+        asked = max(size or 0, 0)  # asked for whole, it is held once; piece by piece, many times
+        if self.reads < 0 or asked > self.room:
+            raise OSError("it consists of too many pieces" if self.reads < 0 else "it holds too much beside its pixels")
+        self.room -= asked
         return super().read(size)
 
 
@@ -128,7 +129,7 @@ def _identify(data: bytes) -> Image.Image:
     Image.init()  # else Pillow does not know the rarer formats by name yet
     stream = _Rationed(data)
     picture = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
-    stream.reads, stream.bytes_read = 1_000_000, 100 * MAX_BYTES  # a read for each strip or run of pixels
+    stream.reads, stream.room = 1_000_000, 100 * MAX_BYTES  # a read for each strip or run of pixels
     return picture
 
 

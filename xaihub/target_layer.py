@@ -80,6 +80,9 @@ def choose_target_layer(module: nn.Module, forward: Forward, pixels: Tensor) -> 
     """
     traced = trace(module, forward, pixels)
     latest_first = [seen for seen in reversed(traced.seen) if seen.live]
+    if not latest_first:  # a network so narrow that its maps look like pictures or scores
+        narrow = trace(module, forward, pixels, fewest=2)
+        latest_first = [seen for seen in reversed(narrow.seen) if seen.live]
     if not latest_first:
         raise TargetLayerError(_why_none(traced))
     for rank, seen in enumerate(latest_first[:MOST_TRIES]):
@@ -103,7 +106,7 @@ def layer_named(module: nn.Module, forward: Forward, pixels: Tensor, name: str) 
     if name not in names:
         children = ", ".join(child for child, _ in module.named_children())
         raise TargetLayerError(f"This network has no layer {name!r}.{nearest_name(name, names)} Its parts: {children}.")
-    seen = next((seen for seen in trace(module, forward, pixels).seen if name in seen.names), None)
+    seen = next((seen for seen in trace(module, forward, pixels, fewest=1).seen if name in seen.names), None)
     if seen is None or seen.view is None:
         what = f"gives {seen.shape}" if seen else "gives nothing that the answer depends on"
         raise TargetLayerError(f"Layer {name!r} {what}, which is no map over the picture. Choose another layer.")

@@ -94,10 +94,11 @@ def _grid_for(view: View, input_size: tuple[int, int], count: int) -> Grid:
     )
 
 
-def trace(module: nn.Module, forward: Forward, pixels: Tensor) -> Trace:
+def trace(module: nn.Module, forward: Forward, pixels: Tensor, fewest: int = FEWEST_CHANNELS) -> Trace:
     """One forward pass with every module's output kept, one backward pass to all of them.
 
     Args:
+        fewest: channels that four-dimensional outputs need to be maps.
         forward: pixels -> logits (1, C), through the module.
         pixels: (1, C, H, W).
     """
@@ -135,7 +136,7 @@ def trace(module: nn.Module, forward: Forward, pixels: Tensor) -> Trace:
     owners = {name for name, layer in layers.items() if next(layer.parameters(), None) is not None}
     seen = []
     for place, ((names, tensor), gradient) in enumerate(zip(given, gradients, strict=True)):
-        view = _view(tuple(tensor.shape), grids, size)
+        view = _view(tuple(tensor.shape), grids, size, fewest)
         name = next((name for name in names if name in owners), names[0])
         reached = gradient is not None and bool(gradient.any())
         live = view is not None and gradient is not None and _is_live(gradient, view)
@@ -163,21 +164,23 @@ def _same_shape(grid: Grid, size: tuple[int, int]) -> bool:
     return min(grid) > 1 and abs(grid[0] / size[0] - grid[1] / size[1]) <= 1.0 / min(size)
 
 
-def _view(shape: tuple[int, ...], grids: list[Grid], size: tuple[int, int]) -> View | None:
-    """How a tensor of that shape can be read as a map, or None."""
+def _view(shape: tuple[int, ...], grids: list[Grid], size: tuple[int, int], fewest: int) -> View | None:
+    """How a tensor of that shape can be read as a map of at least so many channels, or None."""
     if shape[0] != 1 or len(shape) not in (3, 4):
         return None
     if len(shape) == 4:
         _, a, b, c = shape
-        if (b, c) in grids and a >= FEWEST_CHANNELS:
+        if (b, c) in grids and a >= fewest:
             return View("NCHW", (b, c), 0, a, size)
-        return View("NHWC", (a, b), 0, c, size) if (a, b) in grids and c >= FEWEST_CHANNELS else None
+        return View("NHWC", (a, b), 0, c, size) if (a, b) in grids and c >= fewest else None
     _, a, b = shape
+    coarse = [grid for grid in grids if grid != size]  # a token for each pixel is the picture, not a map of features
     for prefix in range(MOST_PREFIX + 1):
-        for grid in grids:
-            if a - prefix == grid[0] * grid[1] and b >= FEWEST_CHANNELS:
+        for grid in coarse:
+            cells = grid[0] * grid[1]
+            if a - prefix == cells and prefix < cells and b >= FEWEST_CHANNELS:
                 return View("NLC", grid, prefix, b, size)
-    fitting = [grid for grid in grids if b == grid[0] * grid[1] and a >= FEWEST_CHANNELS]
+    fitting = [grid for grid in coarse if b == grid[0] * grid[1] and a >= FEWEST_CHANNELS]
     return View("NCL", fitting[0], 0, a, size) if fitting else None
 
 
