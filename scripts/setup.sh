@@ -36,5 +36,5 @@ if [ "${1:-}" = dev ]; then
             echo "No Chromium could be installed, so the browser tests will be skipped." >&2
     fi
 else
-    .venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt
+    .venv/bin/uv pip install --quiet --python .venv/bin/python -r requirements.txt -e .
 fi

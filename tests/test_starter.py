@@ -42,9 +42,9 @@ def test_grad_cam_falls_on_the_deciding_parts_and_its_peak_on_the_pet(starter):
     """Energy pointing (Wang et al., 2020) as a lift over area, and the pointing game, over 200 held-out pictures."""
     lifts, peaks = [], []
     for pet in paper_pets(200, seed=HELD_OUT + 1):
-        evidence = explain(starter, pet.image, ["gradcam"])["gradcam"][0]
+        explanation = explain(starter, pet.image, ["gradcam"])
+        heat = explanation.on_original(explanation["gradcam"][0])
         deciding = np.logical_or.reduce([pet.masks[part] for part in deciding_parts(pet.label)])
-        heat = evidence.heatmap
         assert heat.shape == deciding.shape
         lifts.append(heat[deciding].sum() / max(heat.sum(), 1e-9) / deciding.mean())
         peaks.append(pet.masks["pet"][np.unravel_index(heat.argmax(), heat.shape)])

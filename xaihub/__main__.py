@@ -61,9 +61,7 @@ def _explain(arguments: argparse.Namespace) -> None:
     )
     references = _references(classifier, arguments, progress) if arguments.references else None
     progress(1.0, "")
-    explanation = explain(
-        classifier, arguments.image, arguments.method, target=arguments.target, references=references
-    )
+    explanation = explain(classifier, arguments.image, arguments.method, target=arguments.target, references=references)
     folder = explanation.save(arguments.to)
     print("\n".join(_lines(explanation)))
     print(folder)

@@ -57,6 +57,7 @@ def write(stored: Stored, folder: Path) -> Path:
         save_file(
             {"embeddings": stored.embeddings.contiguous(), "logits": stored.logits.contiguous()}, draft / FILES[1]
         )
+        (draft / FILES[1]).chmod(0o644)  # safetensors writes for its owner alone
         _write_rows(stored.columns, draft / FILES[2])
         record = {
             "format": FORMAT,

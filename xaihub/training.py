@@ -8,6 +8,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
+__all__ = ["Augment", "TrainingSettings", "fit"]
+
 Augment = Callable[[Tensor, Generator], Tensor]
 """From a batch of pixels `(n, 3, H, W)` and a generator to the batch that the network sees."""
 
