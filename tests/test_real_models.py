@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from toy_networks import lion
 
 from xaihub.building import build_references
 from xaihub.explaining import explain
@@ -21,12 +22,6 @@ MODELS = {
     "alice/mobilenet-v1": ("mobilenet_v1_0.25_128", "mobilenet_v1.layer.25", (4, 4)),
     "alice/squeezenet": ("squeezenet1_0_deepcompression", "features.12", (13, 13)),
 }
-
-
-def lion() -> Path:
-    import gradio
-
-    return Path(gradio.__file__).parent / "media_assets" / "images" / "lion.jpg"
 
 
 @pytest.fixture(scope="module")

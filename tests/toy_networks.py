@@ -1,5 +1,7 @@
 """Networks so small that every answer is known on paper, and what it takes to explain them."""
 
+from pathlib import Path
+
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -74,3 +76,10 @@ def to_pixels(size: tuple[int, int]):
 def classifier_of(module: nn.Module, size: tuple[int, int] = (32, 32), classes: int = 3, **options) -> Classifier:
     labels = [f"class {i}" for i in range(classes)] if classes != 3 else ["red", "green", "blue"]
     return Classifier.from_module(module.eval(), labels=labels, transform=to_pixels(size), **options)
+
+
+def lion() -> Path:
+    """gradio's own example picture."""
+    import gradio
+
+    return Path(gradio.__file__).parent / "media_assets" / "images" / "lion.jpg"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -167,7 +168,16 @@ def _plan_folder(folder: Path, name: str | None = None) -> Plan:
     beside = [file for file in found.files if file in files]
     _refuse_files(found, where, beside, lambda file: read_config(folder, file))
     revision = _digest(folder, [*weights, "config.json", *beside])
-    return Plan(where, found.name, revision, 0, None, "image-classification", folder=folder, config=config)
+    licence = _licence(folder)
+    return Plan(where, found.name, revision, 0, None, "image-classification", licence, folder=folder, config=config)
+
+
+def _licence(folder: Path) -> str | None:
+    """What the folder's card says, as the Hub would read it."""
+    card = folder / "README.md"
+    text = card.read_text("utf-8", errors="replace")[:10_000] if card.is_file() else ""
+    stated = re.search(r"^license:\s*(\S+)\s*$", text, re.MULTILINE)
+    return stated[1] if stated else None
 
 
 def _refuse_files(found: Family, where: str, files: list[str], read: Callable[[str], Mapping[str, Any]]) -> None:
