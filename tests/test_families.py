@@ -145,7 +145,7 @@ def test_a_network_without_a_map_predicts_and_says_why_no_map_can_be_drawn(hub):
         explain(classifier, picture(), ["gradcam"])
 
 
-def test_a_perceiver_is_read_where_its_pixels_are_still_places(hub):
+def test_a_perceiver_has_no_map_since_its_latents_are_no_places(hub):
     from transformers import PerceiverConfig, PerceiverForImageClassificationFourier, PerceiverImageProcessor
 
     config = PerceiverConfig(
@@ -160,5 +160,6 @@ def test_a_perceiver_is_read_where_its_pixels_are_still_places(hub):
     classifier = load_classifier("alice/tiny", token=False)
 
     assert_same_network(classifier, module)
-    assert classifier.target_layer.grid == (64, 64)  # its latents are no map, so only what goes into them is left
-    assert "first half of the network" in classifier.target_layer.reason
+    assert classifier.target_layer is None
+    assert "No layer of this network keeps a map of the picture" in classifier.no_layer
+    assert explain(classifier, picture()).prediction.label in ("cat", "dog", "hen")
