@@ -12,7 +12,7 @@ for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
     fi
 done
 if [ -z "$python" ]; then
-    echo "xaihub needs Python 3.11 or newer, and none was found. On Debian or Ubuntu: apt-get install python3" >&2
+    echo "xaihub needs Python 3.11 or newer, and none was found. On Debian or Ubuntu: apt-get install python3.12 python3.12-venv" >&2
     exit 2
 fi
 

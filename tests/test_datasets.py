@@ -256,3 +256,9 @@ def test_of_a_large_dataset_the_beginning_is_streamed(hub, monkeypatch):
     assert pictures.label_names == ("blue", "green", "red")
     fetched = {request.path for request in hub.requests if request.path.endswith(".png")}
     assert len(fetched) == 7  # and no more than those
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_that_leaves_nothing_is_a_sentence(tmp_path, limit):
+    with pytest.raises(DatasetError, match=rf"A limit of {limit} pictures leaves none to read"):
+        open_dataset(tmp_path, limit=limit)

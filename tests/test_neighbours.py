@@ -47,7 +47,7 @@ def test_neighbours_come_nearest_first_and_say_what_the_model_and_the_dataset_sa
         assert f"Predicted {evidence.facts['predicted']!r} at" in evidence.caption
         agrees = references.labels[row] == evidence.facts["predicted"]
         assert ("(right)" in evidence.caption, "(wrong)" in evidence.caption) == (agrees, not agrees)
-        assert f"similarity {evidence.score:.2f}" in evidence.caption
+        assert f"similarity {evidence.score:.3f}" in evidence.caption
 
 
 def test_each_neighbour_carries_its_own_heatmap_for_its_own_class(classifier, references):

@@ -278,3 +278,22 @@ def test_programs_ask_by_the_named_endpoint(site, tmp_path):
 def _shot(name: str) -> str:
     SCREENSHOTS.mkdir(exist_ok=True)
     return str(SCREENSHOTS / f"{name}.png")
+
+
+def test_a_request_cannot_name_a_file_of_the_host(site, tmp_path):
+    """Without `meta` gradio does not check the path; the picture box does."""
+    import urllib.request
+
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(40, 40))
+    for path in (str(secret), "xaihub/starter/examples/cat.png", "/etc/hostname", "/etc/nothing"):
+        body = json.dumps({"data": [{"path": path}, MODEL, "", "gradcam", ""]}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{site}/gradio_api/call/explain", body, headers)
+        with urllib.request.urlopen(request) as answer:
+            event = json.loads(answer.read())["event_id"]
+        with urllib.request.urlopen(f"{site}/gradio_api/call/explain/{event}", timeout=60) as answer:
+            said = answer.read().decode()
+        assert "event: error" in said
+        assert "empty" in said
+        assert path not in said

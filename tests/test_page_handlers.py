@@ -4,6 +4,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -285,10 +287,27 @@ def test_a_file_that_is_no_picture_reaches_the_library_as_it_is(tmp_path):
     from xaihub.images import open_picture
     from xaihub.ui.picture import picture_box
 
+    box = picture_box()
+    box.preprocess = partial(box.preprocess.func, tmp_path)
     file = tmp_path / "text.png"
     file.write_text("no picture")
-    box = picture_box()
     sent = box.preprocess(SimpleNamespace(url=None, path=str(file)))
     with pytest.raises(PictureError, match=r"'text.png' is not a picture"):
         open_picture(sent)
     assert box.preprocess(SimpleNamespace(url="data:image/png;base64,AAAA", path=None)) == b"\0\0\0"
+
+
+def test_a_file_of_the_host_that_was_not_uploaded_is_no_picture(tmp_path):
+    """A request names a path itself, and gradio vets it only if the request says that it is a file."""
+    from xaihub.ui.picture import picture_box
+
+    box = picture_box()
+    own = tmp_path / "own.png"
+    own.write_bytes(b"of the host")
+    link = Path(box.GRADIO_CACHE) / "link.png"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(own)
+    for path in (own, "/etc/hostname", "/etc/nothing", "xaihub/starter/examples/cat.png", link, "", None):
+        assert box.preprocess(SimpleNamespace(url=None, path=path and str(path))) is None
+    link.unlink()

@@ -106,6 +106,8 @@ def open_dataset(
         DatasetError: no pictures could be found in it.
         HubError: it cannot be read.
     """
+    if limit is not None and limit < 1:
+        raise DatasetError(f"A limit of {limit} pictures leaves none to read. Give 1 or more.")
     if local and (folder := folder_named(str(source))):
         return _folder(folder, limit, seed)
     return _hub_dataset(hub.clean_repo_id(str(source)), config, split, revision, limit, seed, token, progress)

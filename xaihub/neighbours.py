@@ -146,7 +146,7 @@ def _evidence(
     verdict = {True: " (right)", False: " (wrong)", None: ""}[agrees]
     return Evidence(
         image,
-        f"Predicted {predicted!r} at {probability:.0%}, {truth}{verdict}; similarity {neighbour.similarity:.2f}.",
+        f"Predicted {predicted!r} at {probability:.0%}, {truth}{verdict}; similarity {neighbour.similarity:.3f}.",
         score=neighbour.similarity,
         heatmap=heatmap,
         raw=raw,

@@ -80,6 +80,9 @@ class Evidence:
     boxes: tuple[Box, ...] = ()
     facts: Facts = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Evidence({self.caption!r}, {self.image.width} x {self.image.height} pixels)"
+
 
 @dataclass(frozen=True)
 class Score:
@@ -130,6 +133,10 @@ class Explanation:
 
     def __contains__(self, method: object) -> bool:
         return method in self.evidence
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{method} ({len(evidence)})" for method, evidence in self.evidence.items())
+        return f"Explanation({self.prediction.label!r} at {self.prediction.probability:.1%}; {shown or 'no evidence'})"
 
     @property
     def target_label(self) -> str:

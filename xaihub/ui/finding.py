@@ -25,6 +25,7 @@ class Finder:
         curated = curated_choices()
         if len(typed) < 2:
             return curated
+        curated = [choice for choice in curated if typed.lower() in choice[0].lower()] or curated
         time.sleep(PAUSE)
         known = set(CURATED_MODELS)
         return curated + [(name, name) for name in self._search(typed[:80], 12) if name not in known]

@@ -27,7 +27,8 @@ MODEL_WORK: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
 TO_ANSWER = """() => {
   if (window.innerWidth >= 900) return;
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  document.querySelector("#xh-results, #xh-alert")?.scrollIntoView({ behavior: calm ? "auto" : "smooth" });
+  const shown = [...document.querySelectorAll("#xh-alert, #xh-results")].find((part) => part.offsetHeight > 0);
+  shown?.scrollIntoView({ behavior: calm ? "auto" : "smooth" });
 }"""
 
 
@@ -97,6 +98,7 @@ class ExplainPage(Layout):
     ) -> Iterator[Updates]:
         """The page after Explain: the heatmap first, the examples when they are there."""
         yield {self.alert: ""}
+        earlier = {self.answer: gr.update(visible=False)}  # an earlier picture's answer must not stand below an error
         try:
             if not picture:
                 yield {self.alert: alarm("There is no picture yet. Choose an example, or send one of your own.")}
@@ -110,15 +112,16 @@ class ExplainPage(Layout):
                 str(request.session_hash), lambda report: self.desk.answer(question, report), _bar(progress)
             )
             for asked in answers:
+                earlier = {}
                 yield self.drawn(asked)
         except CancelledError as error:
             yield {self.alert: note(str(error))}
         except XaihubError as error:
             similar = self.finder.similar(model or "") if results.is_refusal(error) else []
-            yield {self.alert: alarm(str(error), similar)}
+            yield {self.alert: alarm(str(error), similar), **earlier}
         except Exception:
             logger.exception("Explain failed for %s", model)
-            yield {self.alert: alarm(BROKEN)}
+            yield {self.alert: alarm(BROKEN), **earlier}
 
     def embed_again(
         self,
@@ -150,7 +153,7 @@ class ExplainPage(Layout):
 
     def stop(self, request: gr.Request) -> str:
         running = self.stops.stop(str(request.session_hash))
-        return note("Stopped. What had been downloaded is kept." if running else "There is nothing to stop.")
+        return note("Stopped. What had been downloaded is kept." if running else "Stopped.")
 
     def pick(self, chosen: gr.SelectData) -> str:
         """The example's file; its place comes from the browser, so it is checked by being looked up."""

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,12 +19,16 @@ def picture_box(**settings: Any) -> gr.Image:
     a subclass makes gradio write a .pyi file beside this one.
     """
     box = gr.Image(type="filepath", image_mode=None, **settings)
-    box.preprocess = _as_sent
+    box.preprocess = partial(_as_sent, Path(box.GRADIO_CACHE))
     return box
 
 
-def _as_sent(payload: Any) -> str | bytes | None:
-    """The path of the uploaded file, or the bytes that came in a `data:` address."""
+def _as_sent(uploads: Path, payload: Any) -> str | bytes | None:
+    """The path of the uploaded file, or the bytes that came in a `data:` address.
+
+    gradio vets the path only of what calls itself a file (`meta`), and a request need not: a path that is not among the
+    uploads would be any file of the host, so it is no picture.
+    """
     if payload is None:
         return None
     if payload.url and payload.url.startswith("data:"):
@@ -30,4 +36,5 @@ def _as_sent(payload: Any) -> str | bytes | None:
             return base64.b64decode(payload.url.partition(",")[2], validate=True)
         except binascii.Error:
             return b""  # an empty picture has its own sentence
-    return str(payload.path)
+    file = Path(str(payload.path or "")).resolve()
+    return str(file) if file.is_relative_to(uploads.resolve()) and file.is_file() else None

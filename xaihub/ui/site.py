@@ -62,6 +62,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "state_session_capacity": settings.sessions,
         "strict_cors": True,
         "run_history": False,
+        "enable_monitoring": False,
         "ssr_mode": False,
         "mcp_server": False,
         "footer_links": ["api"],
