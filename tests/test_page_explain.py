@@ -100,6 +100,8 @@ def test_the_page_fits_a_telephone_and_the_dark(browser, offline, name, width, d
     page = open_page(browser, offline, width=width, height=740, dark=dark)
     page.click("#xh-examples button >> nth=1")
     page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+    if width < 900:
+        page.wait_for_function("window.scrollY > 0", timeout=5_000)  # to the answer, below the boxes
     page.wait_for_timeout(500)
     page.screenshot(path=_shot(name), full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

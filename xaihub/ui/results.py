@@ -74,7 +74,17 @@ def _beside(asked: Asked) -> str:
 
     names = [name for name, shown in asked.explanation.evidence.items() if name != asked.method or len(shown) > 1]
     listed = [(name, method_title(name, METHODS[name].summary), METHODS[name].summary) for name in names]
-    return (alarm(asked.trouble) if asked.trouble else "") + rows(asked.explanation, listed)
+    return _trouble(asked) + rows(asked.explanation, listed)
+
+
+def _trouble(asked: Asked) -> str:
+    """Why there are no examples; references of another classifier are no error, the button below helps."""
+    if asked.foreign is not None:
+        return note(
+            f"The chosen references are {asked.foreign.made.classifier}'s view of {asked.foreign.made.dataset}, so"
+            " distances to them would mean nothing for this classifier. Their pictures can be embedded for it, or choose others."
+        )
+    return alarm(asked.trouble) if asked.trouble else ""
 
 
 def _adopting(asked: Asked) -> Any:
