@@ -82,7 +82,7 @@ def _trouble(asked: Asked) -> str:
     if asked.foreign is not None:
         return note(
             f"The chosen references are {asked.foreign.made.classifier}'s view of {asked.foreign.made.dataset}, so"
-            " distances to them would mean nothing for this classifier. Their pictures can be embedded for it, or choose others."
+            " distances to them would mean nothing for this classifier. Embed their pictures for it, or choose others."
         )
     return alarm(asked.trouble) if asked.trouble else ""
 
