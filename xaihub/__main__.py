@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xaihub.errors import ReferencesError, XaihubError
@@ -75,11 +74,13 @@ def _references(classifier: "Classifier", arguments: argparse.Namespace, progres
     """Saved references where that is what was named; else the named dataset, embedded now."""
     from xaihub import build_references, load_references
     from xaihub.curated import STARTER
+    from xaihub.folders import folder_named
 
     name = arguments.references
-    if name == STARTER or (Path(name).expanduser() / "references.json").is_file():
+    folder = folder_named(name)
+    if name == STARTER or (folder and (folder / "references.json").is_file()):
         return load_references(name)
-    if not Path(name).expanduser().is_dir():
+    if folder is None:
         try:
             return load_references(name)
         except ReferencesError as error:

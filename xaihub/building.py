@@ -100,8 +100,8 @@ class _Columns:
         return ReferenceSet(
             made,
             classifier.labels,
-            torch.cat(self.embeddings)[order].contiguous(),
-            logits[order].contiguous(),
+            torch.cat(self.embeddings)[order],
+            logits[order],
             best.indices[order].numpy().astype(np.int64),
             best.values[order].numpy().astype(np.float32),
             tuple(self.labels[i] for i in places),

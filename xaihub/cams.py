@@ -23,9 +23,7 @@ Cam = Callable[[Tensor, Tensor], Tensor]
 
 CAMS: dict[str, Cam] = {}
 
-_ROUNDING = (
-    1e-5  # of the terms that a map sums: what is left of exact cancellation in float32, and of a layer norm's eps
-)
+_ROUNDING = 1e-5  # of the terms that a map sums: what float32, and a layer norm's eps, leave of exact cancellation
 _TINY = 1e-7  # keeps 0 / 0 at 0; the size pytorch-grad-cam uses, so that maps agree
 
 

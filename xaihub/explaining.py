@@ -52,7 +52,8 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
         missing = METHODS[name].missing(query.classifier, query.references)
         if missing:
             if methods is not None:
-                raise _unmet(name, missing)
+                error = TargetLayerError if missing == query.classifier.no_layer else ReferencesError
+                raise error(f"{name} cannot run here. {missing}")
             reasons[name] = (missing,)
             continue
         evidence[name] = METHODS[name].run(query)
@@ -68,11 +69,6 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
         notes,
         provenance(query.classifier),
     )
-
-
-def _unmet(name: str, missing: str) -> Exception:
-    needs_references = "references" in missing.split(":")[0]
-    return (ReferencesError if needs_references else TargetLayerError)(f"{name} cannot run here. {missing}")
 
 
 def provenance(classifier: Classifier) -> dict[str, object]:

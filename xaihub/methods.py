@@ -93,17 +93,14 @@ class Query:
         self.k = k
         self.map = map
         self.notes: dict[str, list[str]] = {}
-        self.memory: dict[
-            Any, Any
-        ] = {}  # further passes that a method made, shared by every question about the picture
+        self.memory: dict[Any, Any] = {}  # passes that a method made, shared by all questions about the picture
         self._target = None if target is None else classifier.class_index(target)
 
     def about(self, **changes: object) -> "Query":
         """The same picture asked differently (`target`, `references`, `against`, `k`, `map`): no new forward pass."""
         other = copy.copy(self)
         other.notes = {}
-        for name in ("gradients",):
-            other.__dict__.pop(name, None)
+        other.__dict__.pop("gradients", None)  # the one cached thing that depends on the target
         if "target" in changes:
             target = changes.pop("target")
             other._target = None if target is None else self.classifier.class_index(target)  # type: ignore[arg-type]

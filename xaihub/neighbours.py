@@ -116,7 +116,7 @@ def _shown(query: Query, kind: str, found: Sequence[Neighbour]) -> tuple[Evidenc
     raw = CAMS[name](passed.activations, passed.gradients(references.predicted[rows].tolist()))
     maps = shown(raw, size).cpu().numpy()
     return tuple(
-        _evidence(query, kind, neighbour, image, heatmap, values)
+        _evidence(references, kind, neighbour, image, heatmap, values)
         for neighbour, image, heatmap, values in zip(found, images, maps, raw.cpu().numpy(), strict=True)
     )
 
@@ -136,9 +136,9 @@ def _looked_at(
 
 
 def _evidence(
-    query: Query, kind: str, neighbour: Neighbour, image: Image.Image, heatmap: Heatmap, raw: Heatmap
+    references: ReferenceSet, kind: str, neighbour: Neighbour, image: Image.Image, heatmap: Heatmap, raw: Heatmap
 ) -> Evidence:
-    references, row = _references(query), neighbour.row
+    row = neighbour.row
     predicted = references.class_names[references.predicted[row]]
     label, probability = references.labels[row], float(references.probability[row])
     agrees = label == predicted if label is not None and label in references.class_names else None

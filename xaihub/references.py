@@ -20,11 +20,12 @@ from xaihub import hub
 from xaihub.classifier import Classifier
 from xaihub.curated import STARTER
 from xaihub.errors import ReferencesError, ReferencesMismatchError
+from xaihub.folders import folder_named
 from xaihub.images import open_picture
 from xaihub.loading import STARTER_FOLDER, Limits
 from xaihub.reference_files import FILES, Stored, read, write
 
-__all__ = ["Made", "Neighbour", "ReferenceSet", "holds_references", "load_references"]
+__all__ = ["Made", "Neighbour", "ReferenceSet", "load_references"]
 
 _SAME_COSINE, _SAME_BITS = 0.999, 4  # a near duplicate is both: alike to the network, and alike as a picture
 
@@ -97,11 +98,6 @@ class ReferenceSet:
     def picture(self, row: int) -> Image.Image:
         """The crop that the classifier saw of a row."""
         return open_picture(self.pictures[row])
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    __hash__ = object.__hash__
 
     @cached_property
     def slices(self) -> dict[int, slice]:
@@ -228,8 +224,8 @@ def load_references(
     name = str(repo_id_or_folder)
     if name == STARTER:
         return ReferenceSet.load(STARTER_FOLDER / "references", name)
-    if local and Path(name).expanduser().is_dir():
-        return ReferenceSet.load(Path(name).expanduser(), name)
+    if local and (folder := folder_named(name)):
+        return ReferenceSet.load(folder, name)
     repo = hub.look(hub.clean_repo_id(name), revision=revision, token=token, repo_type="dataset")
     if not set(FILES) <= set(repo.files):
         raise ReferencesError(
@@ -241,11 +237,6 @@ def load_references(
             f"The references {name} have {size / 2**20:,.0f} MB; this host takes at most {most / 2**20:,.0f} MB."
         )
     return ReferenceSet.load(hub.fetch(repo, FILES, token=token), name)
-
-
-def holds_references(repo_id: str, *, token: hub.Token = None) -> bool:
-    """Whether a dataset repository of the Hub holds references that were published."""
-    return "references.json" in hub.look(hub.clean_repo_id(repo_id), token=token, repo_type="dataset").files
 
 
 def _unit(embedding: Tensor) -> NDArray[np.float32]:
