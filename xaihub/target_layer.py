@@ -20,7 +20,9 @@ from xaihub.hooks import first_tensor, replace_tensor, watching
 from xaihub.registry import nearest_name
 from xaihub.tracing import Forward, Grid, Layout, Seen, Trace, View, trace
 
-__all__ = ["TargetLayer", "choose_target_layer", "layer_named"]
+__all__ = ["TargetLayer", "choose_target_layer", "fused", "layer_named"]
+
+Proof = Literal["bottleneck", "fused", "partial", "chosen"]
 
 MOST_TRIES = 40  # forward-and-backward passes spent on proofs
 MOST_ALTERNATIVES = 8
@@ -33,16 +35,24 @@ class TargetLayer:
     Attributes:
         name: of the module, as in `module.named_modules()`; the last of its calls counts.
         view: how its output is read as a map: `layout`, `grid` (h, w), `prefix_tokens`, `channels`.
-        proof: "bottleneck" all the logit knows passes here; "partial" some passes elsewhere; "chosen" by the user.
+        proof: "bottleneck" all the logit knows passes here; "fused" it passes through these layers together; "partial"
+            some passes elsewhere; "chosen" by the user.
         reason: why this layer, in words.
         alternatives: other layers that show where, latest first.
+        parts: of a fused layer: the layers whose channels are laid side by side, on the finest of their grids.
     """
 
     name: str
     view: View
-    proof: Literal["bottleneck", "partial", "chosen"]
+    proof: Proof
     reason: str
     alternatives: tuple["TargetLayer", ...] = ()
+    parts: tuple["TargetLayer", ...] = ()
+
+    @property
+    def layers(self) -> tuple["TargetLayer", ...]:
+        """The layers that are watched: itself, or its parts where several are fused."""
+        return self.parts or (self,)
 
     @property
     def layout(self) -> Layout:
@@ -62,6 +72,8 @@ class TargetLayer:
     @property
     def in_words(self) -> str:
         """One line: "layer4.1 (7 x 7 places, 512 channels, NCHW)"."""
+        if self.parts:
+            return " and ".join(part.in_words for part in self.parts) + ", fused"
         (rows, columns), prefix = self.grid, self.prefix_tokens
         after = f" after {prefix} prefix token{'s' if prefix > 1 else ''}" if prefix else ""
         return f"{self.name} ({rows} x {columns} places, {self.view.channels} channels, {self.layout}{after})"
@@ -97,11 +109,14 @@ def choose_target_layer(module: nn.Module, forward: Forward, pixels: Tensor) -> 
 
 
 def layer_named(module: nn.Module, forward: Forward, pixels: Tensor, name: str) -> TargetLayer:
-    """The layer of that name, if its output can be read as a map.
+    """The layer of that name, or of several joined by " + ", if its output can be read as a map.
 
     Raises:
         TargetLayerError: there is none, or it gives no map; the nearest names are offered.
     """
+    if "+" in name:
+        parts = [layer_named(module, forward, pixels, part.strip()) for part in name.split("+")]
+        return fused(tuple(parts), "chosen", "Chosen by you; the contributions of these layers are added.")
     names = [part for part, _ in module.named_modules() if part]
     if name not in names:
         children = ", ".join(child for child, _ in module.named_children())
@@ -112,6 +127,16 @@ def layer_named(module: nn.Module, forward: Forward, pixels: Tensor, name: str) 
         raise TargetLayerError(f"Layer {name!r} {what}, which is no map over the picture. Choose another layer.")
     reach = "the target's gradient reaches it" if seen.live else "the target's gradient hardly reaches it"
     return replace(_layer(seen, "chosen", f"Chosen by you; {reach}."), name=name)
+
+
+def fused(
+    parts: tuple[TargetLayer, ...], proof: Proof, reason: str, alternatives: tuple[TargetLayer, ...] = ()
+) -> TargetLayer:
+    """One layer of several: their channels side by side, on the finest of their grids."""
+    grid = max((part.grid for part in parts), key=lambda grid: grid[0] * grid[1])
+    channels = sum(part.view.channels for part in parts)
+    view = View("NCHW", grid, 0, channels, parts[0].view.input_size)
+    return TargetLayer(" + ".join(part.name for part in parts), view, proof, reason, alternatives, parts)
 
 
 def _is_bottleneck(module: nn.Module, forward: Forward, pixels: Tensor, target: int, seen: Seen) -> bool:
@@ -135,7 +160,7 @@ def _is_bottleneck(module: nn.Module, forward: Forward, pixels: Tensor, target: 
 
 
 def _layer(
-    seen: Seen, proof: Literal["bottleneck", "partial", "chosen"], why: str, others: tuple[TargetLayer, ...] = ()
+    seen: Seen, proof: Proof, why: str, others: tuple[TargetLayer, ...] = ()
 ) -> TargetLayer:
     if seen.view is None:
         raise ValueError(f"{seen.name} gives {seen.shape}, which is no map.")
