@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from toy_networks import ColourCounter, SmallNet, classifier_of
 
-from xaihub.cams import CAMS, heatmaps, shown
+from xaihub.cams import CAMS, heatmaps
+from xaihub.maps import shown
 from xaihub.explaining import explain
 from xaihub.methods import METHODS, Query
 

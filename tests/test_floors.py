@@ -11,20 +11,24 @@ PACKAGE = ROOT / "xaihub"
 
 FLOORS = {
     "errors": 0, "curated": 0, "folders": 0,
-    "registry": 1, "progress": 1,
-    "records": 2, "images": 2, "hooks": 2, "hub": 2, "synthetic": 2, "training": 2,
-    "preprocessing": 3, "tracing": 3, "datasets": 3, "reference_files": 3,
-    "target_layer": 4,
-    "classifier": 5,
-    "embedders": 6, "families": 6,
-    "loading": 7,
-    "references": 8,
-    "methods": 9, "building": 9,
-    "cams": 10,
-    "neighbours": 11,
-    "explaining": 12,
-    "": 13,  # xaihub itself: the public names
-    "ui": 14, "__main__": 14,
+    "registry": 1, "progress": 1, "images": 1,
+    "notebook": 2, "downloads": 2, "kaggle_worker": 2,
+    "records": 3, "hooks": 3, "calls": 3, "cuts": 3, "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
+    "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4,
+    "target_layer": 5,
+    "classifier": 6,
+    "passes": 7, "families": 7,
+    "embedders": 8, "planning": 8,
+    "loading": 9,
+    "references": 10,
+    "methods": 11, "building": 11,
+    "maps": 12,
+    "cams": 13, "attention": 13, "perturbations": 13,
+    "attributions": 14, "neighbours": 14,
+    "explaining": 15,
+    "": 16,  # xaihub itself: the public names
+    "ui": 17, "own_module": 17,  # neither can reach the other: no page runs a file of anybody's
+    "__main__": 18,
 }  # fmt: skip
 
 OWNERS = {
@@ -36,6 +40,8 @@ OWNERS = {
     "datasets": {"datasets"},
     "pyarrow": {"reference_files"},
     "diffusers": {"generation"},
+    "kagglehub": {"kaggle_worker"},
+    "kagglesdk": {"kaggle_worker"},
 }
 
 

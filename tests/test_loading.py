@@ -18,8 +18,8 @@ from tiny_models import (
 )
 
 from xaihub import Limits, explain, load_classifier, preflight
-from xaihub.classifier import tap
 from xaihub.errors import CancelledError, TooLargeError, UnsupportedModelError
+from xaihub.passes import tap
 
 VIT = TINY["vit"]
 PROCESSOR = "preprocessor_config.json"

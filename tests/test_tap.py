@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from toy_networks import SmallNet, TokenNet, classifier_of
 
-from xaihub.classifier import Classifier, tap
+from xaihub.classifier import Classifier
 from xaihub.errors import TargetLayerError
+from xaihub.passes import tap
 
 
 def hooks(module: nn.Module) -> int:

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from xaihub import Classifier, explain
-from xaihub.classifier import tap
+from xaihub.passes import tap
 
 torch.set_num_threads(1)
 

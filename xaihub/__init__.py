@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from xaihub.building import build_references as build_references
     from xaihub.cams import cam as cam
     from xaihub.classifier import Classifier as Classifier
-    from xaihub.classifier import tap as tap
     from xaihub.datasets import open_dataset as open_dataset
     from xaihub.embedders import EMBEDDERS as EMBEDDERS
     from xaihub.embedders import embedder as embedder
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from xaihub.methods import METHODS as METHODS
     from xaihub.methods import Query as Query
     from xaihub.methods import method as method
+    from xaihub.passes import tap as tap
     from xaihub.records import Evidence as Evidence
     from xaihub.records import Explanation as Explanation
     from xaihub.records import Prediction as Prediction
@@ -67,7 +67,7 @@ _HOMES = {
     "open_dataset": "datasets",
     "open_picture": "images",
     "preflight": "loading",
-    "tap": "classifier",
+    "tap": "passes",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605  a list, computed so that it cannot fall behind

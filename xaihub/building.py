@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from xaihub.classifier import Classifier, tap
+from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures, open_dataset
 from xaihub.embedders import EMBEDDERS
 from xaihub.errors import DatasetError
 from xaihub.images import perceptual_hash, pixel_digest
+from xaihub.passes import tap
 from xaihub.progress import Progress, silent
 from xaihub.references import Made, ReferenceSet
 

@@ -1,9 +1,9 @@
-"""What is explained, and `tap`: one pass through it that keeps what explanations need."""
+"""What is explained."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from xaihub.calls import attending
 from xaihub.errors import TargetLayerError, UnknownNameError
-from xaihub.hooks import evaluating, first_tensor, replace_tensor, watching
+from xaihub.hooks import evaluating, first_tensor
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.records import Prediction
 from xaihub.registry import nearest_name
 from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named
-from xaihub.tracing import to_maps
 
-__all__ = ["Classifier", "Pass", "tap"]
+__all__ = ["Classifier"]
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -103,10 +103,34 @@ class Classifier:
         """What it is called in records: the repository at its revision."""
         return f"{self.repo_id}@{self.revision[:12]}" if self.revision else self.repo_id
 
+    @cached_property
+    def no_attention(self) -> str:
+        """Why its attention cannot be followed from the patches to the answer, in words; "" where it can."""
+        layer = self.target_layer
+        if layer is None or layer.layout != "NLC":
+            return "It needs a network whose target layer holds tokens, each of which attends to all others."
+        seen: list[int] = []
+        _, forward, pixels = self._tracing()
+        with torch.no_grad(), attending(lambda weights: seen.append(weights.shape[-1] * (weights.shape[0] == 1))):
+            forward(pixels)
+        rows, columns = layer.grid
+        if seen and set(seen) == {rows * columns + layer.prefix_tokens}:
+            return ""
+        return "It needs attention among all the patches in every layer; this network has " + (
+            "none." if not seen else "windows, or other numbers of tokens, in some of its layers."
+        )
+
     def logits(self, pixels: Tensor) -> Tensor:
         """(N, C) in float32, without a graph."""
         with torch.no_grad(), evaluating(self.module, self.lock):
             return self._forward(pixels)
+
+    def score(self, pixels: Tensor, targets: Sequence[int] | Tensor) -> Tensor:
+        """(N,), each picture's target logit, with the graph to its pixels."""
+        index = torch.as_tensor(targets, dtype=torch.long)
+        with torch.enable_grad(), evaluating(self.module, self.lock):
+            logits = self._forward(pixels.clone())  # a network may change its input in place
+        return logits.gather(1, index.to(logits.device)[:, None])[:, 0]
 
     def predict(self, image: Image.Image) -> Prediction:
         """What it says of an RGB picture."""
@@ -190,80 +214,3 @@ def _textured_picture() -> Image.Image:
         for n in (3, 8, 24, 64, 128)
     ]
     return Image.fromarray(np.clip((np.mean(layers, axis=0) - 128) * 2 + 128, 0, 255).astype(np.uint8))
-
-
-class Pass:
-    """One forward pass that was tapped at the target layer: N pictures.
-
-    Attributes:
-        logits: (N, C), with the graph above the layer.
-    """
-
-    def __init__(self, logits: Tensor, kept: Tensor, layer: TargetLayer, input_size: tuple[int, int]) -> None:
-        self.logits = logits
-        self._kept = kept
-        self._layer = layer
-        self._input_size = input_size
-
-    @property
-    def activations(self) -> Tensor:
-        """(N, K, h, w) of the target layer, out of the graph, float32."""
-        return to_maps(self._kept.detach(), self._layer.view, self._input_size).float()
-
-    def gradients(self, targets: Tensor | Sequence[int]) -> Tensor:
-        """(N, K, h, w) of each picture's target logit to the layer's output.
-
-        Raises:
-            TargetLayerError: the logit does not depend on the layer.
-        """
-        index = torch.as_tensor(targets, dtype=torch.long, device=self.logits.device)
-        chosen = self.logits.gather(1, index[:, None]).sum()  # pictures do not mix, so one backward serves all
-        gradient = None
-        if chosen.requires_grad:
-            (gradient,) = torch.autograd.grad(chosen, [self._kept], retain_graph=True, allow_unused=True)
-        if gradient is None:
-            raise TargetLayerError(f"The answer does not depend on layer {self._layer.name}. Choose another layer.")
-        return to_maps(gradient, self._layer.view, self._input_size).float()
-
-    @property
-    def embedding(self) -> Tensor:
-        """(N, K), the mean of the activations over the places."""
-        return self.activations.mean((-2, -1))
-
-
-@contextmanager
-def tap(classifier: Classifier) -> Iterator[Callable[[Tensor], Pass]]:
-    """While open, gives `run(pixels) -> Pass`; the only place where a classifier is explained by touching it.
-
-    Below the target layer nothing is recorded. There its raw output becomes the leaf that gradients are taken to,
-    and the network goes on with a copy, so a later in-place operation cannot overwrite what we hold. The classifier
-    is left as it was: no hook, no mode, no gradient of a parameter. Safe from several threads.
-
-    Raises:
-        TargetLayerError: the classifier has no layer that shows where.
-    """
-    layer = classifier.target_layer
-    if layer is None:
-        raise TargetLayerError(classifier.no_layer or f"No target layer was chosen for {classifier.repo_id}.")
-    kept: list[Tensor] = []
-
-    def keep(_name: str, output: Any) -> Any:
-        torch.set_grad_enabled(True)  # from here up; this thread's mode ends with the no_grad block below
-        tensor = first_tensor(output)
-        if tensor is None:
-            raise TargetLayerError(f"Layer {layer.name} gave no tensor. Choose another layer.")
-        leaf = tensor.detach().requires_grad_()
-        kept[:] = [leaf]  # of a layer that runs several times the last call counts
-        return replace_tensor(output, tensor, leaf.clone())
-
-    def run(pixels: Tensor) -> Pass:
-        kept.clear()
-        with torch.no_grad():
-            logits = classifier._forward(pixels)
-        if not kept:
-            raise TargetLayerError(f"Layer {layer.name} did not run for this picture. Choose another layer.")
-        return Pass(logits, kept[0], layer, (pixels.shape[2], pixels.shape[3]))
-
-    watched = {layer.name: classifier.module.get_submodule(layer.name)}
-    with evaluating(classifier.module, classifier.lock), watching(watched, keep):
-        yield run

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xaihub.classifier import Pass
+from xaihub.passes import Pass
 from xaihub.registry import Registry
 
 __all__ = ["EMBEDDERS", "Embedder", "embedder", "target_layer_mean"]

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from xaihub import cams, neighbours  # noqa: F401  they register their methods
+from xaihub import attention, attributions, cams, neighbours, perturbations  # noqa: F401  they register their methods
 from xaihub.classifier import Classifier
 from xaihub.errors import ReferencesError, TargetLayerError
 from xaihub.images import PictureLike, open_picture
-from xaihub.methods import METHODS, Query
+from xaihub.methods import FEW_PASSES, METHODS, Query
 from xaihub.records import Evidence, Explanation
 from xaihub.references import ReferenceSet
 
@@ -28,7 +28,8 @@ def explain(
 
     Args:
         image: a path, bytes, a PIL image or an array (H, W, 3).
-        methods: names in `METHODS`; None for every one whose needs are met.
+        methods: names in `METHODS`; None for every one whose needs are met and that costs a few passes at most. Those
+            that need many (Score-CAM, RISE, ...) run when they are named.
         target: the class to explain, by label or index; None for the predicted one.
         references: where twins and counterfactuals are searched.
         k: how many of each.
@@ -45,7 +46,7 @@ def explain(
 
 def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explanation:
     """The Explanation of a query that may have been asked before: what it has computed is not computed again."""
-    names = list(METHODS) if methods is None else list(methods)
+    names = list(methods) if methods is not None else _affordable(query.classifier)
     evidence: dict[str, tuple[Evidence, ...]] = {}
     reasons: dict[str, tuple[str, ...]] = {}
     for name in names:
@@ -69,6 +70,10 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
         notes,
         provenance(query.classifier),
     )
+
+
+def _affordable(classifier: Classifier) -> list[str]:
+    return [name for name, method in METHODS.items() if method.cost(classifier) <= FEW_PASSES]
 
 
 def provenance(classifier: Classifier) -> dict[str, object]:

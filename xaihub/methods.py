@@ -9,16 +9,21 @@ from typing import Any, Literal
 from PIL import Image
 from torch import Tensor
 
-from xaihub.classifier import Classifier, Pass, tap
+from xaihub.classifier import Classifier
+from xaihub.passes import Pass, tap
 from xaihub.preprocessing import View
+from xaihub.progress import Progress, silent
 from xaihub.records import Evidence, Prediction
 from xaihub.references import ReferenceSet
 from xaihub.registry import Registry
 
-__all__ = ["METHODS", "Method", "Need", "Query", "first_line", "method"]
+__all__ = ["FEW_PASSES", "METHODS", "Method", "Need", "Query", "first_line", "method"]
 
-Need = Literal["target layer", "references", "many passes"]
+Need = Literal["target layer", "references", "attention"]
 Run = Callable[["Query"], tuple[Evidence, ...]]
+Passes = int | Callable[[Classifier], int]
+
+FEW_PASSES = 4  # what a method may cost and still run without having been named
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,19 @@ class Method:
         run: a query -> what it shows, best first.
         needs: what it cannot do without.
         summary: the first line of its docstring.
+        title: its name as its authors write it.
+        passes: what it costs beyond the pass that all share, in forward passes of one picture; a backward pass down
+            to the pixels counts as two. A number, or a function of the classifier.
+        signed: whether its raw map tells evidence for the class (positive) from evidence against it (negative).
     """
 
     name: str
     run: Run
     needs: frozenset[Need]
     summary: str
+    title: str = ""
+    passes: Passes = 0
+    signed: bool = False
 
     def missing(self, classifier: Classifier, references: object | None) -> str:
         """Why it cannot run here, in words, or ""."""
@@ -42,17 +54,26 @@ class Method:
             return classifier.no_layer
         if "references" in self.needs and references is None:
             return "It needs references: labelled pictures to search."
+        if "attention" in self.needs:
+            return classifier.no_attention
         return ""
+
+    def cost(self, classifier: Classifier) -> int:
+        """Forward passes of one picture beyond the shared one."""
+        return self.passes(classifier) if callable(self.passes) else self.passes
 
 
 METHODS: Registry[Method] = Registry("method")
 
 
-def method(name: str, *, needs: tuple[Need, ...] = ()) -> Callable[[Run], Run]:
+def method(
+    name: str, *, needs: tuple[Need, ...] = (), title: str = "", passes: Passes = 0, signed: bool = False
+) -> Callable[[Run], Run]:
     """Registers a function from a query to evidence under this name; menus, CLI and tests fill themselves."""
 
     def register(run: Run) -> Run:
-        METHODS.add(name, Method(name, run, frozenset(needs), first_line(run)))
+        shown = title or name.replace("-", " ").capitalize()
+        METHODS.add(name, Method(name, run, frozenset(needs), first_line(run), shown, passes, signed))
         return run
 
     return register
@@ -73,6 +94,7 @@ class Query:
         against: the class a counterfactual should be of; None for the runner-up, "any" for any other.
         k: how many examples.
         map: the method whose heatmap each example carries.
+        progress: told of long work; what it raises ends the work.
     """
 
     def __init__(
@@ -85,6 +107,7 @@ class Query:
         against: str | int | None = None,
         k: int = 3,
         map: str = "gradcam",  # noqa: A002  what it is
+        progress: Progress = silent,
     ) -> None:
         self.classifier = classifier
         self.picture = picture
@@ -92,12 +115,13 @@ class Query:
         self.against = against
         self.k = k
         self.map = map
+        self.progress = progress
         self.notes: dict[str, list[str]] = {}
-        self.memory: dict[Any, Any] = {}  # passes that a method made, shared by all questions about the picture
+        self.memory: dict[Any, Any] = {}  # passes that a method made; read by `once`
         self._target = None if target is None else classifier.class_index(target)
 
     def about(self, **changes: object) -> "Query":
-        """The same picture asked differently (`target`, `references`, `against`, `k`, `map`): no new forward pass."""
+        """The same picture with another `target`, `references`, `against`, `k`, `map` or `progress`: no new pass."""
         other = copy.copy(self)
         other.notes = {}
         other.__dict__.pop("gradients", None)  # the one cached thing that depends on the target
@@ -105,10 +129,16 @@ class Query:
             target = changes.pop("target")
             other._target = None if target is None else self.classifier.class_index(target)  # type: ignore[arg-type]
         for name, value in changes.items():
-            if name not in ("references", "against", "k", "map"):
+            if name not in ("references", "against", "k", "map", "progress"):
                 raise TypeError(f"A query has no {name!r} to change without a new pass.")
             setattr(other, name, value)
         return other
+
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        """What a method computed whatever the target is, shared by all questions about the picture."""
+        if key not in self.memory:
+            self.memory[key] = make()
+        return self.memory[key]
 
     def note(self, method: str, sentence: str) -> None:
         """Something the method must say beside what it shows."""
@@ -145,6 +175,14 @@ class Query:
     def activations(self) -> Tensor:
         """(K, h, w) of the target layer."""
         return self.passed.activations[0]
+
+    @property
+    def other(self) -> int:
+        """The class that the target is compared with: `against`, else the most probable other one."""
+        if self.against is not None and self.against != "any":
+            return self.classifier.class_index(self.against)
+        order = self.logits.argsort(descending=True).tolist()
+        return next((index for index in order if index != self.target), self.target)
 
     @cached_property
     def gradients(self) -> Tensor:

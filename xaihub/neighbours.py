@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from xaihub.cams import CAMS, shown
-from xaihub.classifier import Pass, tap
+from xaihub.cams import CAMS
 from xaihub.embedders import EMBEDDERS
 from xaihub.images import perceptual_hash, pixel_digest
+from xaihub.maps import shown
 from xaihub.methods import Query, method
+from xaihub.passes import Pass, tap
 from xaihub.records import Evidence, Heatmap
 from xaihub.references import Neighbour, ReferenceSet
 

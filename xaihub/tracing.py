@@ -1,5 +1,6 @@
 """One traced pass through a network: what each layer gave, how it can be read as a map, whether the answer needs it."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from xaihub.cuts import Wiring, wiring
 from xaihub.errors import TargetLayerError
-from xaihub.hooks import first_tensor, replace_tensor, watching
+from xaihub.hooks import first_tensor, float_tensors, part_of, replace_tensor, watching
 
-__all__ = ["Forward", "Grid", "Layout", "Seen", "Trace", "View", "to_maps", "trace"]
+__all__ = ["Forward", "Grid", "Layout", "Seen", "Trace", "View", "from_maps", "to_maps", "trace"]
 
 Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
 Grid = tuple[int, int]
@@ -37,10 +39,11 @@ class Seen:
     """What one or more nested modules gave: the very same tensor.
 
     Attributes:
-        names: of the modules, innermost first.
+        names: of the modules, innermost first; "block[1]" is the second tensor that "block" gives.
         name: the innermost that owns parameters: "layer4.1" says more than its activation, which runs twice.
-        calls: how often the innermost ran; what it gave last counts.
+        calls: how often that one ran; what it gave last counts.
         place: in the order of execution.
+        node: its number in the trace's wiring.
         view: how it can be read as a map, or None.
         reached: whether any gradient of the target reaches it.
         live: whether that gradient covers its map.
@@ -51,6 +54,7 @@ class Seen:
     shape: tuple[int, ...]
     calls: int
     place: int
+    node: int
     view: View | None
     reached: bool
     live: bool
@@ -58,10 +62,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced pass, in the order of execution."""
+    """A traced pass, in the order of execution.
+
+    Attributes:
+        target: the class with the largest logit.
+        wires: what each step was computed from; where no gradient arrives there are none.
+        end: the number of the pixels in it.
+    """
 
     seen: tuple[Seen, ...]
     target: int
+    wires: Wiring
+    end: int
 
 
 def to_maps(output: Tensor, view: View, input_size: tuple[int, int]) -> Tensor:
@@ -80,6 +92,18 @@ def to_maps(output: Tensor, view: View, input_size: tuple[int, int]) -> Tensor:
     patches = tokens[:, view.prefix_tokens :]
     rows, columns = _grid_for(view, input_size, patches.shape[1])
     return patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
+
+
+def from_maps(maps: Tensor, output: Tensor, view: View) -> Tensor:
+    """A layer's output in its own layout, with these maps (B, K, h, w) in place of its own; prefix tokens stay."""
+    if view.layout == "NCHW":
+        return maps
+    if view.layout == "NHWC":
+        return maps.permute(0, 2, 3, 1)
+    if view.layout == "NCL":
+        return maps.flatten(2)
+    prefix = output[:, : view.prefix_tokens].expand(len(maps), -1, -1)
+    return torch.cat([prefix, maps.flatten(2).transpose(1, 2)], dim=1)
 
 
 def _grid_for(view: View, input_size: tuple[int, int], count: int) -> Grid:
@@ -102,58 +126,86 @@ def trace(module: nn.Module, forward: Forward, pixels: Tensor, fewest: int = FEW
         forward: pixels -> logits (1, C), through the module.
         pixels: (1, C, H, W).
     """
-    layers = {name: layer for name, layer in module.named_modules() if name}
-    groups: list[tuple[list[str], Tensor]] = []  # the names that gave one tensor, innermost first
-    copies: dict[int, tuple[Tensor, int]] = {}  # id of a copy that went on -> itself, kept alive, and its group
-    calls: Counter[str] = Counter()
-    convolved: list[Grid] = []
-
-    def see(name: str, output: Any) -> Any:
-        tensor = first_tensor(output)
-        calls[name] += 1
-        if tensor is None or not tensor.requires_grad:
-            return None
-        for names, _ in groups:
-            if name in names:
-                names.remove(name)  # the last call counts, and its place in the order
-        if isinstance(layers[name], nn.Conv2d) and tensor.ndim == 4:
-            convolved.append((tensor.shape[2], tensor.shape[3]))
-        if id(tensor) in copies and tensor._version == 0:  # the container of a layer gives what the layer gave
-            groups[copies[id(tensor)][1]][0].append(name)
-            return None
-        copy = tensor.clone()  # goes on, as in `tap`: a later in-place operation must not change what is kept
-        copies[id(copy)] = (copy, len(groups))
-        groups.append(([name], tensor))
-        return replace_tensor(output, tensor, copy)
-
-    size = (pixels.shape[2], pixels.shape[3])
-    with torch.enable_grad(), watching(layers, see):
-        logits = forward(pixels.detach().requires_grad_())
+    record = _Record({name: layer for name, layer in module.named_modules() if name})
+    leaf = pixels.detach().requires_grad_()
+    with torch.enable_grad(), watching(record.layers, record.see):
+        logits = forward(leaf)
     target = int(logits[0].argmax())
-    given = [(tuple(names), tensor) for names, tensor in groups if names]
-    gradients = _gradients(logits[0, target], [tensor for _, tensor in given])
-    grids = _grids(convolved, size)
-    owners = {name for name, layer in layers.items() if next(layer.parameters(), None) is not None}
+    given = [kept for kept in record.kept if kept.names]
+    if not logits.requires_grad:
+        return Trace((), target, [[], []], 1)
+    wires, end, nodes = wiring(logits[0, target], leaf, [kept.node for kept in given])
+    gradients = torch.autograd.grad(logits[0, target], [kept.tensor for kept in given], allow_unused=True)
+    size = (pixels.shape[2], pixels.shape[3])
+    grids = _grids(record.convolved, size)
     seen = []
-    for place, ((names, tensor), gradient) in enumerate(zip(given, gradients, strict=True)):
-        view = _view(tuple(tensor.shape), grids, size, fewest)
-        name = next((name for name in names if name in owners), names[0])
+    for place, (kept, node, gradient) in enumerate(zip(given, nodes, gradients, strict=True)):
+        view = _view(tuple(kept.tensor.shape), grids, size, fewest)
+        name = next((name for name in kept.names if part_of(name)[0] in record.owners), kept.names[0])
         reached = gradient is not None and bool(gradient.any())
         live = view is not None and gradient is not None and _is_live(gradient, view)
-        seen.append(Seen(names, name, tuple(tensor.shape), calls[names[0]], place, view, reached, live))
-    return Trace(tuple(seen), target)
+        shape, calls = tuple(kept.tensor.shape), record.calls[part_of(name)[0]]
+        seen.append(Seen(tuple(kept.names), name, shape, calls, place, node, view, reached, live))
+    silent = {each.node for each in seen if not each.reached}
+    return Trace(tuple(seen), target, [() if node in silent else row for node, row in enumerate(wires)], end)
 
 
-def _gradients(logit: Tensor, tensors: list[Tensor]) -> list[Tensor | None]:
-    if not logit.requires_grad or not tensors:
-        return [None] * len(tensors)
-    return list(torch.autograd.grad(logit, tensors, allow_unused=True))
+class _Kept(NamedTuple):
+    """A tensor that modules gave, their names, innermost first, and where autograd knows its copy that went on."""
+
+    names: list[str]
+    tensor: Tensor
+    node: Any
+
+
+class _Record:
+    """What is kept of a pass while it runs."""
+
+    def __init__(self, layers: dict[str, nn.Module]) -> None:
+        self.layers = layers
+        self.owners = {name for name, layer in layers.items() if next(layer.parameters(), None) is not None}
+        self.kept: list[_Kept] = []
+        self.calls: Counter[str] = Counter()
+        self.convolved: list[Grid] = []
+        self._latest: dict[str, _Kept] = {}
+        self._copies: dict[int, tuple[Tensor, _Kept]] = {}  # by id; the copy is held so that no other gets its id
+
+    def see(self, module: str, output: Any) -> Any:
+        """Keeps every tensor of a module's output and lets copies go on, as `tap` does: a later in-place operation
+        must not change what is kept."""
+        self.calls[module] += 1
+        changed = output
+        for index, tensor in enumerate(float_tensors(output)):
+            if tensor.requires_grad:
+                changed = self._keep(f"{module}[{index}]" if index else module, tensor, changed)
+        first = first_tensor(output)
+        if isinstance(self.layers[module], nn.Conv2d) and first is not None and first.ndim == 4 and len(first) == 1:
+            self.convolved.append((first.shape[2], first.shape[3]))
+        return None if changed is output else changed
+
+    def _keep(self, name: str, tensor: Tensor, output: Any) -> Any:
+        if name in self._latest:
+            self._latest[name].names.remove(name)  # the last call counts, and its place in the order
+        if id(tensor) in self._copies and tensor._version == 0:  # the container of a layer gives what the layer gave
+            self._latest[name] = self._copies[id(tensor)][1]
+            self._latest[name].names.append(name)
+            return output
+        copy = tensor.clone()
+        self._latest[name] = _Kept([name], tensor, copy.grad_fn)
+        self._copies[id(copy)] = (copy, self._latest[name])
+        self.kept.append(self._latest[name])
+        return replace_tensor(output, tensor, copy)
 
 
 def _grids(convolved: Iterable[Grid], size: tuple[int, int]) -> list[Grid]:
-    """Sizes of maps with the input's proportions: those of the convolutions, and their halvings rounded up."""
+    """Sizes of maps with the input's proportions: those of the convolutions, and their halvings rounded up.
+
+    Without such convolutions the input is divided into square patches of any size.
+    """
+    common = math.gcd(*size)
+    patches = [(size[0] // edge, size[1] // edge) for edge in range(1, common + 1) if common % edge == 0]
     grids: dict[Grid, None] = {}
-    for rows, columns in [grid for grid in convolved if _same_shape(grid, size)] or [size]:
+    for rows, columns in [grid for grid in convolved if _same_shape(grid, size)] or patches:
         while rows > 1 and columns > 1:
             grids.setdefault((rows, columns))
             rows, columns = -(-rows // 2), -(-columns // 2)

@@ -1,0 +1,263 @@
+"""Maps over the pixels themselves, from gradients all the way down to them; one pure function each.
+
+`score` gives the target's logit (N,) of pixels (N, 3, H, W), with its graph; what comes back is (N, 3, H, W) unless
+said otherwise. A map (H, W) is the sum over the three colours: signed where the sign means something, else of sizes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from xaihub.calls import rectifying
+from xaihub.cams import gradcam
+from xaihub.hooks import first_tensor, watching
+from xaihub.maps import map_method
+from xaihub.methods import Query
+
+__all__ = [
+    "full_gradient", "guided_backprop", "guided_gradcam", "input_x_gradient", "integrated_gradients", "pixel_gradient",
+    "smoothgrad",
+]  # fmt: skip
+
+Score = Callable[[Tensor], Tensor]
+Heard = Callable[[int, int], None]  # told how many of how many steps are done
+
+
+def unheard(done: int, of: int) -> None:
+    """Progress that nobody watches."""
+
+
+BATCH = 10  # noisy copies or steps at once, with their graph
+STEPS = 50  # of integrated gradients
+COPIES = 20  # of SmoothGrad
+NOISE = 0.15  # of the pixels' range: the middle of what the authors recommend
+CLIP = 0.005  # of the pixels are shown as the hottest: gradients have single wild ones
+
+SENSITIVE = "The pixels that {label} is most sensitive to, for or against"
+
+
+def pixel_gradient(score: Score, pixels: Tensor) -> Tensor:
+    """The gradient of the score to the pixels (saliency: Simonyan et al., 2014, section 3)."""
+    leaf = pixels.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        total = score(leaf).sum()
+    if not total.requires_grad:
+        return torch.zeros_like(pixels)
+    (gradient,) = torch.autograd.grad(total, [leaf], allow_unused=True)
+    return torch.zeros_like(pixels) if gradient is None else gradient
+
+
+def input_x_gradient(score: Score, pixels: Tensor) -> Tensor:
+    """Input x gradient (Shrikumar et al., 2016, section 2.2): to first order, each pixel's share of the score."""
+    return pixels * pixel_gradient(score, pixels)
+
+
+def guided_backprop(score: Score, pixels: Tensor) -> Tensor:
+    """Guided backpropagation (Springenberg et al., 2015, section 3.4): no ReLU hands down a negative gradient."""
+    with rectifying(lambda gradient: gradient.clamp_min(0)):
+        return pixel_gradient(score, pixels)
+
+
+def guided_gradcam(guided: Tensor, coarse: Tensor) -> Tensor:
+    """Guided Grad-CAM (Selvaraju et al., 2017, section 3.3): guided backpropagation where Grad-CAM's map is.
+
+    Args:
+        guided: (N, 3, H, W) of `guided_backprop`.
+        coarse: (N, h, w), Grad-CAM's raw map.
+    """
+    large = interpolate(coarse.relu()[:, None], guided.shape[2:], mode="bilinear", align_corners=False)
+    return guided * large
+
+
+def integrated_gradients(
+    score: Score, pixels: Tensor, steps: int = STEPS, baseline: float = 0.0, heard: Heard = unheard
+) -> Tensor:
+    """Integrated gradients (Sundararajan et al., 2017, eq. 1), on the straight line from a flat picture.
+
+    The integral is a Gauss-Legendre sum, as in captum: with 50 steps what it adds up to is the score's rise.
+
+    Args:
+        pixels: (1, 3, H, W).
+        baseline: the flat picture's value after preprocessing; 0 is the mean colour for most models.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    places = torch.tensor((nodes + 1) / 2, dtype=pixels.dtype, device=pixels.device)
+    shares = torch.tensor(weights / 2, dtype=pixels.dtype, device=pixels.device)
+    total = torch.zeros_like(pixels)
+    for some in _slices(steps):
+        heard(some.start, steps)
+        line = baseline + places[some, None, None, None] * (pixels - baseline)
+        total += (shares[some, None, None, None] * pixel_gradient(score, line)).sum(0, keepdim=True)
+    return (pixels - baseline) * total
+
+
+def smoothgrad(
+    score: Score,
+    pixels: Tensor,
+    copies: int = COPIES,
+    noise: float = NOISE,
+    seed: int = 0,
+    heard: Heard = unheard,
+) -> Tensor:
+    """SmoothGrad (Smilkov et al., 2017, eq. 1): the gradient averaged over copies of the picture with noise.
+
+    Args:
+        pixels: (1, 3, H, W).
+        noise: standard deviation, as a share of the pixels' range.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    spread = noise * float(pixels.max() - pixels.min())
+    total = torch.zeros_like(pixels)
+    for some in _slices(copies):
+        heard(some.start, copies)
+        shape = (some.stop - some.start, *pixels.shape[1:])
+        total += pixel_gradient(score, pixels + spread * torch.randn(shape, generator=generator).to(pixels)).sum(
+            0, keepdim=True
+        )
+    return total / copies
+
+
+def full_gradient(score: Score, module: nn.Module, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """FullGrad's terms (Srinivas & Fleuret, 2019, eq. 3): input x gradient (1, 3, H, W), and bias x gradient of each
+    convolution and batch norm (1, K, h, w), in the order in which they ran.
+
+    A batch norm's bias is all that it adds: its own, less the scaled running mean. With the biases of the linear layers
+    the terms of a ReLU network add up to the score.
+    """
+    biased = {name: layer for name, layer in module.named_modules() if _bias(layer) is not None}
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    def see(name: str, output: Any) -> Any:
+        tensor, bias = first_tensor(output), _bias(biased[name])
+        if tensor is not None and tensor.requires_grad and tensor.ndim == 4 and bias is not None:
+            probe = torch.zeros_like(tensor).requires_grad_()
+            kept.append((probe, bias.detach()))
+            return tensor + probe  # its gradient is the output's, whatever happens to the output in place
+        return None
+
+    leaf = pixels.detach().clone().requires_grad_()
+    with torch.enable_grad(), watching(biased, see):
+        total = score(leaf).sum()
+    probes = [probe for probe, _ in kept]
+    gradients = torch.autograd.grad(total, [leaf, *probes], allow_unused=True)
+    by_bias = [
+        gradient.float() * bias.float()[None, :, None, None]
+        for gradient, (_, bias) in zip(gradients[1:], kept, strict=True)
+        if gradient is not None
+    ]
+    return pixels * (torch.zeros_like(pixels) if gradients[0] is None else gradients[0]), by_bias
+
+
+def fullgrad(by_input: Tensor, by_bias: list[Tensor]) -> Tensor:
+    """(N, H, W), FullGrad's map (Srinivas & Fleuret, 2019, eq. 5): sizes of all terms, each scaled to [0, 1] and added.
+
+    A bias's channels are scaled one by one, as the authors do, and the input's as well, as pytorch-grad-cam does.
+    """
+    size = (by_input.shape[2], by_input.shape[3])
+    return sum((_scaled(terms.abs(), size) for terms in by_bias), _scaled(by_input.abs(), size))
+
+
+def _scaled(terms: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W): each channel from 0 to 1, added, enlarged: enlarging first would cost K times as much for the same."""
+    low, high = terms.amin((2, 3), keepdim=True), terms.amax((2, 3), keepdim=True)
+    scaled = ((terms - low) / (high - low + 1e-7)).sum(1, keepdim=True)
+    return interpolate(scaled, size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _bias(layer: nn.Module) -> Tensor | None:
+    """(K,), what a convolution or an evaluated batch norm adds to each channel; None for all others, or nothing."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.bias
+    if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
+        scale = torch.rsqrt(layer.running_var + layer.eps) * (1 if layer.weight is None else layer.weight)
+        return (0 if layer.bias is None else layer.bias) - layer.running_mean * scale
+    return None
+
+
+def _slices(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
+
+
+# As methods
+
+
+@map_method("input-x-gradient", title="Input x gradient", passes=3, signed=True, clip=CLIP)
+def _input_x_gradient(query: Query) -> Tensor:
+    """Input x gradient (Shrikumar et al., 2016): each pixel's share of the score, to first order."""
+    return input_x_gradient(_score(query), query.view.pixels)[0].sum(0)
+
+
+@map_method("guided-backprop", title="Guided backpropagation", passes=3, clip=CLIP, claim=SENSITIVE)
+def _guided_backprop(query: Query) -> Tensor:
+    """Guided backpropagation (Springenberg et al., 2015): the gradient, with negative parts stopped at every ReLU.
+
+    It sharpens edges and hardly depends on the class (Adebayo et al., 2018): do not read it alone.
+    """
+    return _guided(query, "guided-backprop")[0].abs().sum(0)
+
+
+@map_method("guided-gradcam", needs=("target layer",), title="Guided Grad-CAM", passes=3, clip=CLIP, claim=SENSITIVE)
+def _guided_gradcam(query: Query) -> Tensor:
+    """Guided Grad-CAM (Selvaraju et al., 2017): guided backpropagation, only where Grad-CAM's map is positive."""
+    coarse = gradcam(query.activations[None], query.gradients[None])
+    return guided_gradcam(_guided(query, "guided-gradcam"), coarse)[0].abs().sum(0)
+
+
+@map_method("integrated-gradients", title="Integrated gradients", passes=3 * STEPS, signed=True, clip=CLIP)
+def _integrated_gradients(query: Query) -> Tensor:
+    """Integrated gradients (Sundararajan et al., 2017): each pixel's share of the score's rise from a flat picture.
+
+    The flat picture is zero after preprocessing: the mean colour, for most models.
+    """
+    score, pixels = _score(query), query.view.pixels
+    terms = integrated_gradients(score, pixels, heard=_heard(query, "Integrated gradients"))
+    with torch.no_grad():
+        rise = float((score(pixels) - score(torch.zeros_like(pixels))).sum())
+    query.note(
+        "integrated-gradients",
+        f"The map adds up to {float(terms.sum()):.2f}; from the flat picture to this one the logit rises by"
+        f" {rise:.2f}. The nearer the two, the more exact the map.",
+    )
+    return terms[0].sum(0)
+
+
+@map_method("smoothgrad", title="SmoothGrad", passes=3 * COPIES, clip=CLIP, claim=SENSITIVE)
+def _smoothgrad(query: Query) -> Tensor:
+    """SmoothGrad (Smilkov et al., 2017): the size of the gradient, averaged over copies of the picture with noise."""
+    return smoothgrad(_score(query), query.view.pixels, heard=_heard(query, "SmoothGrad"))[0].abs().sum(0)
+
+
+@map_method("fullgrad", title="FullGrad", passes=3, claim=SENSITIVE)
+def _fullgrad(query: Query) -> Tensor:
+    """FullGrad (Srinivas & Fleuret, 2019): gradients to the pixels and to the biases of all layers, added in size."""
+    by_input, by_bias = full_gradient(_score(query), query.classifier.module, query.view.pixels)
+    if not by_bias:
+        query.note(
+            "fullgrad",
+            "No convolution or batch norm of this network has a bias on a map, so only input x gradient is left.",
+        )
+    raw = fullgrad(by_input, by_bias)[0]
+    return raw - raw.min()
+
+
+def _score(query: Query) -> Score:
+    return lambda pixels: query.classifier.score(pixels, [query.target] * len(pixels))
+
+
+def _guided(query: Query, name: str) -> Tensor:
+    def make() -> tuple[Tensor, int]:
+        with rectifying(lambda gradient: gradient.clamp_min(0)) as ran:
+            return pixel_gradient(_score(query), query.view.pixels), len(ran)
+
+    guided, relus = query.once(("guided", query.target), make)
+    if not relus:
+        query.note(name, "This network has no ReLU, so there is nothing to guide: this is the plain gradient.")
+    return guided
+
+
+def _heard(query: Query, what: str) -> Heard:
+    return lambda done, of: query.progress(done / of, f"{what}: {done} of {of} steps")

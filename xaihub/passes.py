@@ -1,0 +1,194 @@
+"""The one place where a network is touched: a pass through it that keeps what explanations need."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from xaihub.classifier import Classifier
+from xaihub.errors import TargetLayerError
+from xaihub.hooks import evaluating, first_tensor, part_of, replace_tensor, watching
+from xaihub.target_layer import TargetLayer
+from xaihub.tracing import from_maps, to_maps
+
+__all__ = ["Pass", "replay", "tap"]
+
+
+class Pass:
+    """One forward pass that was tapped at one or more layers: N pictures.
+
+    Attributes:
+        logits: (N, C), with the graph above the first of the layers.
+        layers: as they were asked for.
+        calls: how often each of them ran; what it gave last is what counts.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        kept: Sequence[Tensor],
+        layers: Sequence[TargetLayer],
+        input_size: tuple[int, int],
+        calls: Mapping[str, int],
+    ) -> None:
+        self.logits = logits
+        self.layers = tuple(layers)
+        self.calls = calls
+        self._kept = tuple(kept)
+        self._input_size = input_size
+
+    @property
+    def activations(self) -> Tensor:
+        """(N, K, h, w) out of the graph, float32; of several layers side by side on the finest of their grids."""
+        return _side_by_side([maps for maps, _ in self._maps(self._kept)])
+
+    def gradients(self, targets: Tensor | Sequence[int]) -> Tensor:
+        """(N, K, h, w) of each picture's target logit to the activations.
+
+        Raises:
+            TargetLayerError: the logit does not depend on the layer.
+        """
+        return self.gradients_of(self.score(targets))
+
+    def gradients_of(self, score: Tensor) -> Tensor:
+        """(N, K, h, w) of any sum (N,) of logits to the activations; pictures do not mix, so one backward serves all.
+
+        A coarse layer's gradient is shared out among the finer places that stand for one of its own, so that
+        activations times gradients add up to the same.
+        """
+        pairs = self._maps(self._gradients(score))
+        finest = max(places for _, places in pairs)
+        return _side_by_side([maps * (places / finest) if places < finest else maps for maps, places in pairs])
+
+    def by_layer(self, targets: Tensor | Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Activations and gradients (N, K, h, w) of each layer on its own grid, from one backward pass."""
+        gradients = self._maps(self._gradients(self.score(targets)))
+        return [(a, g) for (a, _), (g, _) in zip(self._maps(self._kept), gradients, strict=True)]
+
+    def score(self, targets: Tensor | Sequence[int]) -> Tensor:
+        """(N,), the logit of each picture's target."""
+        index = torch.as_tensor(targets, dtype=torch.long, device=self.logits.device)
+        return self.logits.gather(1, index[:, None])[:, 0]
+
+    @property
+    def embedding(self) -> Tensor:
+        """(N, K), the mean of the activations over the places."""
+        return torch.cat([maps.mean((-2, -1)) for maps, _ in self._maps(self._kept)], dim=1)
+
+    def _gradients(self, score: Tensor) -> list[Tensor]:
+        found: Sequence[Tensor | None] = [None] * len(self._kept)
+        if score.requires_grad:
+            found = torch.autograd.grad(score.sum(), self._kept, retain_graph=True, allow_unused=True)
+        if all(gradient is None for gradient in found):
+            names = " + ".join(layer.name for layer in self.layers)
+            raise TargetLayerError(f"The answer does not depend on layer {names}. Choose another layer.")
+        return [
+            torch.zeros_like(kept) if gradient is None else gradient
+            for kept, gradient in zip(self._kept, found, strict=True)
+        ]
+
+    def _maps(self, outputs: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
+        """(N, K, h, w) of each layer's raw output, and how many places that is."""
+        maps = [
+            to_maps(output.detach(), layer.view, self._input_size).float()
+            for output, layer in zip(outputs, self.layers, strict=True)
+        ]
+        return [(each, each.shape[2] * each.shape[3]) for each in maps]
+
+
+def _side_by_side(maps: Sequence[Tensor]) -> Tensor:
+    """Channels of several maps on the finest of their grids; each fine place takes the value of the nearest coarse."""
+    if len(maps) == 1:
+        return maps[0]
+    finest = max((tuple(each.shape[2:]) for each in maps), key=lambda grid: grid[0] * grid[1])
+    return torch.cat([interpolate(each, finest, mode="nearest-exact") for each in maps], dim=1)
+
+
+@contextmanager
+def tap(classifier: Classifier, layers: Sequence[TargetLayer] = ()) -> Iterator[Callable[[Tensor], Pass]]:
+    """While open, gives `run(pixels) -> Pass`; the only place where a classifier is explained by touching it.
+
+    Below the first layer nothing is recorded. There its raw output becomes the leaf that gradients are taken to,
+    and the network goes on with a copy, so a later in-place operation cannot overwrite what we hold. The classifier
+    is left as it was: no hook, no mode, no gradient of a parameter. Safe from several threads.
+
+    Args:
+        layers: what to keep; the target layer if none are named.
+
+    Raises:
+        TargetLayerError: the classifier has no layer that shows where.
+    """
+    target = classifier.target_layer
+    if not layers and target is None:
+        raise TargetLayerError(classifier.no_layer or f"No target layer was chosen for {classifier.repo_id}.")
+    layers = tuple(layers) if layers or target is None else target.layers
+    kept: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
+
+    def keep(name: str, output: Any) -> Any:
+        calls[name] += 1
+        torch.set_grad_enabled(True)  # from here up; this thread's mode ends with the no_grad block below
+        tensor = first_tensor(output, part_of(name)[1])
+        if tensor is None:
+            raise TargetLayerError(f"Layer {name} gave no tensor. Choose another layer.")
+        # of a layer that runs several times the last call counts; one above another layer stays in its graph
+        kept[name] = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        return replace_tensor(output, tensor, kept[name].clone())
+
+    def run(pixels: Tensor) -> Pass:
+        kept.clear()
+        calls.clear()
+        with torch.no_grad():
+            logits = classifier._forward(pixels)
+        silent = [layer.name for layer in layers if layer.name not in kept]
+        if silent:
+            raise TargetLayerError(f"Layer {silent[0]} did not run for this picture. Choose another layer.")
+        tensors, size = [kept[layer.name] for layer in layers], (pixels.shape[2], pixels.shape[3])
+        return Pass(logits, tensors, layers, size, dict(calls))
+
+    watched = {layer.name: classifier.module.get_submodule(part_of(layer.name)[0]) for layer in layers}
+    with evaluating(classifier.module, classifier.lock), watching(watched, keep):
+        yield run
+
+
+def replay(classifier: Classifier, passed: Pass, pixels: Tensor, change: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """(B, C) logits of the network with other maps at its target layer; only what lies above runs B times.
+
+    Where a network cannot go on with more pictures than it began with, all of it runs B times: the same, but slower.
+
+    Args:
+        passed: an earlier pass of the same pixels.
+        pixels: (1, 3, H, W).
+        change: (index of the layer, its maps (1 or B, K, h, w)) -> maps (B, K, h, w).
+    """
+    size, count = (pixels.shape[2], pixels.shape[3]), [0]
+    layers = {layer.name: (i, layer) for i, layer in enumerate(passed.layers)}
+    calls: Counter[str] = Counter()
+
+    def exchange(name: str, output: Any) -> Any:
+        calls[name] += 1
+        tensor = first_tensor(output, part_of(name)[1])
+        if tensor is None or calls[name] != passed.calls[name]:
+            return None
+        index, layer = layers[name]
+        maps = change(index, to_maps(tensor, layer.view, size))
+        count[0] = len(maps)
+        return replace_tensor(output, tensor, from_maps(maps.to(tensor.dtype), tensor, layer.view))
+
+    def run(given: Tensor) -> Tensor:
+        calls.clear()
+        with torch.no_grad(), evaluating(classifier.module, classifier.lock), watching(watched, exchange):
+            return classifier._forward(given)
+
+    watched = {name: classifier.module.get_submodule(part_of(name)[0]) for name in layers}
+    try:
+        logits = run(pixels)
+        if len(logits) == count[0]:
+            return logits
+    except RuntimeError:  # it remembered how many pictures there were below
+        pass
+    return run(pixels.expand(count[0], -1, -1, -1))
