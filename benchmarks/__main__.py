@@ -1,14 +1,15 @@
-"""Prints every benchmark: `python -m benchmarks [gradcam|memory|search|page] [--rounds N] [--quick]`."""
+"""Prints every benchmark: `python -m benchmarks [gradcam|maps|memory|search|page] [--rounds N] [--quick]`."""
 
 import argparse
 import warnings
 
 from benchmarks.first_page import first_page_ratio
 from benchmarks.gradcam import peak_ratios, time_ratios
+from benchmarks.maps import all_maps
 from benchmarks.neighbours import search_ratios
 from benchmarks.timing import machine
 
-PARTS = ("gradcam", "memory", "search", "page")
+PARTS = ("gradcam", "maps", "memory", "search", "page")
 
 
 def main() -> None:
@@ -26,6 +27,8 @@ def main() -> None:
     if "gradcam" in parts:
         networks, batches = (("resnet18",), (1,)) if arguments.quick else (("resnet18", "resnet50"), (1, 16))
         time_ratios(networks, batches, rounds)
+    if "maps" in parts:
+        all_maps(rounds, arguments.quick)
     if "memory" in parts:
         peak_ratios("resnet18" if arguments.quick else "resnet50", 1 if arguments.quick else 16)
     if "search" in parts:

@@ -44,3 +44,26 @@ def test_every_picture_and_page_it_links_to_is_there():
 def test_what_a_space_installs_holds_what_the_page_imports():
     wanted = {re.split(r"[\[<>=]", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
     assert {"torch", "torchvision", "transformers", "timm", "datasets", "gradio", "huggingface_hub", "pillow"} <= wanted
+
+
+def test_every_map_is_listed_with_its_cost_and_its_sign():
+    from xaihub import METHODS
+
+    listed = dict(listed_maps())
+    maps = {name: method for name, method in METHODS.items() if "references" not in method.needs}
+    assert set(listed) == {name for name in maps if name != "my-cam"}
+    for name, (signed, passes) in listed.items():
+        assert signed == maps[name].signed, name
+        if not callable(maps[name].passes):
+            assert passes == f"{maps[name].passes:,}", name
+
+
+def listed_maps():
+    """(name, (signed, passes)) of each map in the README's table."""
+    table = re.search(r"<!-- every registered map, tested -->\n(.*?)\n\n", README, re.S)[1]
+    for row in table.splitlines()[2:]:
+        names, _, passes = (cell.strip() for cell in row.strip("|").split("|"))
+        found = re.findall(r"`([^`]+)`( ±)?", names)
+        costs = re.split(r", (?=\d)", passes)
+        for i, (name, signed) in enumerate(found):
+            yield name, (bool(signed), costs[i] if len(costs) == len(found) else costs[0])

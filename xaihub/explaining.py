@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from xaihub import attention, attributions, cams, neighbours, perturbations  # noqa: F401  they register their methods
+from xaihub import cams  # noqa: F401  what is imported registers its methods; menus keep this order
+
+# isort: split
+from xaihub import perturbations  # noqa: F401
+
+# isort: split
+from xaihub import attention, attributions, neighbours  # noqa: F401
 from xaihub.classifier import Classifier
 from xaihub.errors import ReferencesError, TargetLayerError
 from xaihub.images import PictureLike, open_picture
