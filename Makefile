@@ -1,4 +1,4 @@
-.PHONY: serve test check benchmarks
+.PHONY: serve test check benchmarks notebook
 
 serve:
 	sh scripts/setup.sh && .venv/bin/python app.py
@@ -11,3 +11,6 @@ check:
 
 benchmarks:
 	sh scripts/setup.sh dev && .venv/bin/uv pip install --quiet --python .venv/bin/python -e ".[benchmarks]" && .venv/bin/python -m benchmarks
+
+notebook:
+	sh scripts/setup.sh && .venv/bin/python scripts/build_notebook.py

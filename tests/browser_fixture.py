@@ -87,7 +87,9 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
-def open_page(browser: Any, address: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Any:
+def open_page(
+    browser: Any, address: str, *, width: int = 1280, height: int = 900, dark: bool = False, ready: str = "#xh-explain"
+) -> Any:
     """The page, ready to be used; an error of its own script fails the test that looks at `page.broken`."""
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
@@ -96,7 +98,7 @@ def open_page(browser: Any, address: str, *, width: int = 1280, height: int = 90
     page.broken = []
     page.on("pageerror", lambda error: page.broken.append(str(error)))
     page.goto(address)
-    page.wait_for_selector("#xh-explain")
+    page.wait_for_selector(ready)
     return page
 
 

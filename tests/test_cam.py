@@ -1,14 +1,15 @@
-"""Class activation maps: known on paper, equal to plain loops, and equal to pytorch-grad-cam's."""
+"""Class activation maps: known on paper, empty where nothing is shown, and a function each."""
 
 import numpy as np
 import pytest
 import torch
+from peer_networks import noise, vit
 from PIL import Image
-from toy_networks import ColourCounter, SmallNet, classifier_of
+from toy_networks import ColourCounter, SmallNet, TokenNet, classifier_of
 
 from xaihub.cams import CAMS, heatmaps
-from xaihub.maps import shown
 from xaihub.explaining import explain
+from xaihub.maps import shown
 from xaihub.methods import METHODS, Query
 
 NAMES = ["gradcam", "hirescam", "layercam", "gradcam++", "xgradcam"]
@@ -18,10 +19,6 @@ def picture_with_dot(colour, row=2, column=5, size=8) -> Image.Image:
     pixels = np.zeros((size, size, 3), dtype=np.uint8)
     pixels[row, column] = colour
     return Image.fromarray(pixels)
-
-
-def noise(size=32, seed=0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,59 +58,6 @@ def test_grad_cam_is_cam_where_a_mean_and_a_linear_head_follow():
     torch.testing.assert_close(raw * places, cam, atol=1e-5, rtol=1e-4)
 
 
-LOOPS = {}
-
-
-def loop(name):
-    return lambda function: LOOPS.setdefault(name, function)
-
-
-@loop("gradcam")
-def slow_gradcam(a, g, i, j):
-    return sum(g[k].mean() * a[k, i, j] for k in range(len(a)))
-
-
-@loop("hirescam")
-def slow_hirescam(a, g, i, j):
-    return sum(g[k, i, j] * a[k, i, j] for k in range(len(a)))
-
-
-@loop("layercam")
-def slow_layercam(a, g, i, j):
-    return sum(max(g[k, i, j], 0) * a[k, i, j] for k in range(len(a)))
-
-
-@loop("gradcam++")
-def slow_gradcam_plus_plus(a, g, i, j):
-    total = 0.0
-    for k in range(len(a)):
-        weight = 0.0
-        for y in range(a.shape[1]):
-            for x in range(a.shape[2]):
-                below = 2 * g[k, y, x] ** 2 + a[k].sum() * g[k, y, x] ** 3 + 1e-6
-                weight += g[k, y, x] ** 2 / below * max(g[k, y, x], 0) if g[k, y, x] else 0
-        total += weight * a[k, i, j]
-    return total
-
-
-@loop("xgradcam")
-def slow_xgradcam(a, g, i, j):
-    return sum((a[k] * g[k]).sum() / (a[k].sum() + 1e-7) * a[k, i, j] for k in range(len(a)))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_each_formula_equals_its_equation_in_plain_loops(name):
-    generator = torch.Generator().manual_seed(3)
-    activations = torch.rand(2, 4, 3, 5, generator=generator)
-    gradients = torch.randn(2, 4, 3, 5, generator=generator)
-    fast = CAMS[name](activations, gradients)
-    for n in range(2):
-        for i in range(3):
-            for j in range(5):
-                slow = LOOPS[name](activations[n].double().numpy(), gradients[n].double().numpy(), i, j)
-                assert float(fast[n, i, j]) == pytest.approx(slow, rel=1e-3, abs=1e-4)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_equals_its_pictures_one_by_one(name):
     classifier = classifier_of(SmallNet())
@@ -124,88 +68,12 @@ def test_a_batch_equals_its_pictures_one_by_one(name):
         torch.testing.assert_close(together[n], alone, atol=1e-6, rtol=1e-4)
 
 
-def reshape_tokens(prefix, grid):
-    return lambda tensor: tensor[:, prefix:].reshape(len(tensor), *grid, -1).permute(0, 3, 1, 2)
-
-
-def peers(architecture):
-    """(network, our layer's name, pytorch-grad-cam's layer, its reshape transform)."""
-    from torchvision import models
-
-    torch.manual_seed(0)
-    if architecture == "resnet18":
-        net = models.resnet18(weights=None, num_classes=10)
-        return net, "layer4.1", net.layer4[-1], None
-    if architecture == "mobilenet_v2":
-        net = models.mobilenet_v2(weights=None, num_classes=10, width_mult=0.5)
-        return net, "features.18", net.features[-1], None
-    if architecture == "vit":
-        net = models.VisionTransformer(64, 16, 4, 4, 64, 128, num_classes=10)
-        torch.nn.init.normal_(net.heads.head.weight)
-        name = "encoder.layers.encoder_layer_2"
-        return net, name, net.get_submodule(name), reshape_tokens(1, (4, 4))
-    net = models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], num_classes=10)
-    return net, "permute", net.norm, lambda tensor: tensor.permute(0, 3, 1, 2)  # permute gives NCHW of norm's NHWC
-
-
-@pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2", "vit", "swin"])
-def test_maps_agree_with_pytorch_grad_cam(architecture):
-    pgc = pytest.importorskip("pytorch_grad_cam")
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    net, name, their_layer, reshape = peers(architecture)
-    net.eval()
-    size = 64 if architecture in ("vit", "mobilenet_v2", "swin") else 96
-    classifier = classifier_of(net, size=(size, size), classes=10)
-    assert classifier.target_layer.name == name
-    pixels = torch.stack([classifier.transform(noise(size, seed)) for seed in range(2)])
-    theirs = {
-        "gradcam": pgc.GradCAM, "hirescam": pgc.HiResCAM, "layercam": pgc.LayerCAM,
-        "gradcam++": pgc.GradCAMPlusPlus, "xgradcam": pgc.XGradCAM,
-    }  # fmt: skip
-    for method, make in theirs.items():
-        with make(model=net, target_layers=[their_layer], reshape_transform=reshape) as peer:
-            expected = peer(input_tensor=pixels, targets=[ClassifierOutputTarget(3), ClassifierOutputTarget(7)])
-        raw = heatmaps(classifier, pixels, [3, 7], method)
-        if method == "hirescam" and architecture == "vit":
-            continue  # exactly zero there: see the test below
-        np.testing.assert_allclose(as_they_show(raw, size), expected, atol=1e-4, err_msg=method)
-
-
-def test_maps_agree_with_pytorch_grad_cam_at_the_layer_that_its_users_take_on_vit():
-    pgc = pytest.importorskip("pytorch_grad_cam")
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    net = peers("vit")[0].eval()
-    name = "encoder.layers.encoder_layer_3.ln_1"
-    classifier = classifier_of(net, size=(64, 64), classes=10, target_layer=name)
-    pixels = classifier.transform(noise(64))[None]
-    with pgc.HiResCAM(
-        model=net, target_layers=[net.get_submodule(name)], reshape_transform=reshape_tokens(1, (4, 4))
-    ) as peer:
-        expected = peer(input_tensor=pixels, targets=[ClassifierOutputTarget(5)])
-    np.testing.assert_allclose(as_they_show(heatmaps(classifier, pixels, [5], "hirescam"), 64), expected, atol=1e-4)
-
-
 def test_a_map_that_is_only_rounding_error_is_not_shown():
     """Before a layer norm activations and gradients are orthogonal, so HiResCAM sums to nothing at each place."""
-    net = peers("vit")[0].eval()
-    evidence = explain(classifier_of(net, size=(64, 64), classes=10), noise(64), ["hirescam"])["hirescam"][0]
+    evidence = explain(classifier_of(vit(), size=(64, 64), classes=10), noise(64), ["hirescam"])["hirescam"][0]
     assert np.abs(evidence.raw).max() < 1e-5
     assert not evidence.heatmap.any()
     assert "cancel" in evidence.caption
-
-
-def as_they_show(raw: torch.Tensor, size: int) -> np.ndarray:
-    """Our raw map under their scaling, which takes the smallest value away twice; ours leaves zero at zero."""
-
-    def scaled(maps):
-        low = maps - maps.amin((-2, -1), keepdim=True)
-        return low / (low.amax((-2, -1), keepdim=True) + 1e-7)
-
-    small = scaled(raw.relu())
-    large = torch.nn.functional.interpolate(small[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
-    return scaled(large).numpy()
 
 
 def test_one_forward_pass_serves_everything_and_another_target_needs_no_second():
@@ -267,3 +135,100 @@ def test_a_network_of_four_channels_is_traced_all_the_same():
     classifier = classifier_of(torch.nn.Sequential(*layers, torch.nn.Linear(4, 3)))
     assert classifier.target_layer.name == "1"
     assert classifier.target_layer.grid == (15, 15)
+
+
+class WithClassToken(TokenNet):
+    """A linear head over the class token beside the mean of the patches, as DINOv2 has it."""
+
+    def __init__(self) -> None:
+        super().__init__(prefix=2)
+        self.head = torch.nn.Linear(32, 3)
+
+    def forward(self, pixels):
+        patches = self.embed(pixels).flatten(2).transpose(1, 2)
+        tokens = self.blocks[0](torch.cat([self.tokens.expand(len(pixels), -1, -1), patches], 1))
+        return self.head(torch.cat([tokens[:, 0], tokens[:, 2:].mean(1)], 1))
+
+
+class ConvolutionalHead(torch.nn.Module):
+    """Ends as SqueezeNet does: a convolution of 1 x 1 to the classes, a ReLU, a mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3, stride=2), torch.nn.ReLU())
+        self.classes = torch.nn.Conv2d(12, 3, 1)
+        torch.nn.init.zeros_(self.classes.bias)
+
+    def forward(self, pixels):
+        return self.classes(self.features(pixels)).relu().mean((-2, -1))
+
+
+class PooledNet(SmallNet):
+    """A mean and a linear layer right after the layer; the picture is wider than high."""
+
+    def forward(self, pixels):
+        return self.head(self.body(self.stem(pixels)).mean((-2, -1)))
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+@pytest.mark.parametrize("make", [PooledNet, ConvolutionalHead])
+def test_cam_is_grad_cam_up_to_scale_below_a_mean_and_a_linear_layer(make, target):
+    found = explain(classifier_of(make(), size=(32, 48)), noise(48), ["cam", "gradcam"], target=target)
+    exact, gradient = found["cam"][0].raw, found["gradcam"][0].raw
+    scale = (exact * gradient).sum() / (gradient * gradient).sum()
+    assert scale > 0
+    np.testing.assert_allclose(exact, scale * gradient, atol=1e-4 * np.abs(exact).max())
+    np.testing.assert_allclose(found["cam"][0].heatmap, found["gradcam"][0].heatmap, atol=1e-4)
+    assert "cam" not in found.notes
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_the_mean_of_cam_and_the_head_without_maps_make_the_logit(target):
+    module = PooledNet()
+    classifier = classifier_of(module, size=(32, 48))
+    query = Query(classifier, noise(48), target=target)
+    raw = METHODS["cam"].run(query)[0].raw
+    assert raw.mean() + float(module.head.bias[target].detach()) == pytest.approx(float(query.logits[target]), abs=1e-5)
+    weighed = torch.einsum("k,khw->hw", module.head.weight[target].detach(), query.activations)  # eq. 2 itself
+    np.testing.assert_allclose(raw, weighed, atol=1e-5)
+
+
+def test_cam_says_what_a_class_token_gives_beside_the_map():
+    module = WithClassToken()
+    classifier = classifier_of(module, size=(32, 48), target_layer="blocks.0")
+    query = Query(classifier, noise(48), target=2)
+    raw = METHODS["cam"].run(query)[0].raw
+    seen = []
+    handle = module.blocks[0].register_forward_hook(lambda *given: seen.append(given[2]))
+    logit = classifier.logits(query.view.pixels)[0, 2]
+    handle.remove()
+    token = float((module.head.weight[2, :16] @ seen[0][0, 0]).detach())
+    assert raw.mean() + token + float(module.head.bias[2].detach()) == pytest.approx(float(logit), abs=1e-5)
+    assert query.notes["cam"] == [
+        f"The head also reads tokens that lie at no place (a class token): {token:.2f} of the logit {logit:.2f} comes"
+        " from them and is not in the map."
+    ]
+
+
+def test_cam_of_tokens_that_are_only_averaged_has_nothing_to_add():
+    query = Query(classifier_of(TokenNet(read="mean"), size=(32, 48)), noise(48))
+    assert METHODS["cam"].run(query)[0].raw.shape == (4, 6)
+    assert not query.notes
+
+
+@pytest.mark.parametrize(("make", "layer"), [(SmallNet, "stem"), (TokenNet, "blocks.1"), (SmallNet, "body")])
+def test_cam_is_refused_in_words_where_the_head_is_more_than_linear(make, layer):
+    found = explain(classifier_of(make(), target_layer=layer), noise(), ["cam", "gradcam"])
+    assert found["cam"] == ()
+    assert len(found["gradcam"]) == 1
+    assert "CAM is exact only where the head is a mean over places and a linear layer" in found.notes["cam"][0]
+
+
+def test_cam_of_a_class_that_nothing_speaks_for_is_empty():
+    module = ConvolutionalHead()
+    with torch.no_grad():
+        module.classes.weight[1] = -module.classes.weight[1].abs()
+    evidence = explain(classifier_of(module), noise(), "cam", target="green")["cam"][0]
+    assert not evidence.heatmap.any()
+    assert "No positive evidence for 'green'" in evidence.caption

@@ -11,9 +11,9 @@ PACKAGE = ROOT / "xaihub"
 
 FLOORS = {
     "errors": 0, "curated": 0, "folders": 0,
-    "registry": 1, "progress": 1, "images": 1,
-    "notebook": 2, "downloads": 2, "kaggle_worker": 2,
-    "records": 3, "hooks": 3, "calls": 3, "cuts": 3, "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
+    "registry": 1, "progress": 1, "images": 1, "agreement": 1, "separability": 1,
+    "projections": 2, "notebook": 2, "downloads": 2, "kaggle_worker": 2, "kaggle_task": 2,
+    "records": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3, "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
     "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4,
     "target_layer": 5,
     "classifier": 6,
@@ -21,13 +21,13 @@ FLOORS = {
     "embedders": 8, "planning": 8,
     "loading": 9,
     "references": 10,
-    "methods": 11, "building": 11,
+    "methods": 11, "building": 11, "layer_embeddings": 11,
     "maps": 12,
     "cams": 13, "attention": 13, "perturbations": 13,
-    "attributions": 14, "neighbours": 14,
+    "attributions": 14, "neighbours": 14, "stages": 14,
     "explaining": 15,
     "": 16,  # xaihub itself: the public names
-    "ui": 17, "own_module": 17,  # neither can reach the other: no page runs a file of anybody's
+    "ui": 17, "own_module": 17, "doctor": 17,  # neither can reach the other: no page runs a file of anybody's
     "__main__": 18,
 }  # fmt: skip
 
@@ -40,6 +40,8 @@ OWNERS = {
     "datasets": {"datasets"},
     "pyarrow": {"reference_files"},
     "diffusers": {"generation"},
+    "umap": {"projections"},
+    "sklearn": {"projections"},
     "kagglehub": {"kaggle_worker"},
     "kagglesdk": {"kaggle_worker"},
 }

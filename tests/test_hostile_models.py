@@ -61,12 +61,6 @@ def test_a_repository_without_weights_says_so(hub, files):
         load_classifier("alice/only", token=False)
 
 
-def test_an_adapter_is_no_model(hub):
-    adapter = {"adapter_config.json": "{}", "adapter_model.safetensors": b"x", "training_args.bin": b"x"}
-
-    refused(hub, adapter, "alice/tiny is an adapter, not a whole model. Merge it into its base model")
-
-
 def test_code_that_comes_with_a_model_is_never_run(hub, files):
     config = {"auto_map": {"AutoModelForImageClassification": "evil.Net"}}
     processor = {"image_processor_type": "EvilProcessor", "auto_map": {"AutoImageProcessor": "evil.EvilProcessor"}}

@@ -88,7 +88,7 @@ def test_one_click_on_an_example_explains_it_without_a_hub(browser, offline):
     page.click("[data-method=twins] .xh-card >> nth=0")
     dialog = page.locator(".xh-dialog[open]")
     assert dialog.locator(".xh-stack").count() == 2
-    assert dialog.locator(".xh-heat").count() == 2
+    assert dialog.locator(".xh-heat:visible").count() == 2
     page.screenshot(path=_shot("side-by-side"))
     page.keyboard.press("Escape")
     assert page.locator(".xh-dialog[open]").count() == 0
@@ -226,7 +226,7 @@ def test_a_link_fills_the_boxes_and_runs_nothing(browser, site):
     page = open_page(browser, f"{site}/?model={SLOW}&class=dog&method=hirescam&references=alice/shapes")
     page.wait_for_function(f"document.querySelector('#xh-model input').value === '{SLOW}'")
     assert page.input_value("#xh-references input") == "alice/shapes"
-    page.wait_for_selector("text=/This link asks about the class 'dog' with hirescam/")
+    page.wait_for_selector("text=/This link asks about the class 'dog' with HiResCAM/")
     assert page.locator(".xh-view").count() == 0
     send_picture(page, PICTURE)
     explain(page)
@@ -273,8 +273,90 @@ def test_programs_ask_by_the_named_endpoint(site, tmp_path):
     assert record["evidence"]["gradcam"][0]["caption"]
     assert Path(overlay if isinstance(overlay, str) else overlay["path"]).read_bytes().startswith(b"\x89PNG")
     assert "explanation/explanation.json" in zipfile.ZipFile(evidence).namelist()
+    question = client_library.handle_file(str(file)), MODEL, "dog"
+    record, *_ = client.predict(*question, "finercam", "", "hen", "", api_name="/explain")
+    assert record["evidence"]["finercam"][0]["facts"]["other"] == "hen"
+    record, *_ = client.predict(*question, "occlusion", "", api_name="/explain")
+    assert record["evidence"]["occlusion"][0]["facts"]["signed"]
+    with pytest.raises(client_library.exceptions.AppError, match="Did you mean 'gradcam'"):
+        client.predict(*question, "grad-cam", "", api_name="/explain")
     with pytest.raises(client_library.exceptions.AppError, match="no class 'cow'"):
         client.predict(client_library.handle_file(str(file)), MODEL, "cow", "gradcam", "", api_name="/explain")
+
+
+def test_a_slow_method_shows_its_progress_and_a_stopped_one_leaves_the_earlier_answer(browser, offline):
+    page = open_page(browser, offline)
+    page.click("#xh-examples button >> nth=0")
+    page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+    choose(page, "#xh-method", "rise")
+    page.wait_for_selector("#xh-progress >> text=/RISE: .* of 1000 pictures/", timeout=30_000)
+    page.click("#xh-stop")
+    page.wait_for_selector("#xh-alert >> text=/Stopped. The earlier answer stands/", timeout=5_000)
+    page.wait_for_function("document.querySelector('#xh-method input').value === 'Grad-CAM'")
+    assert page.locator("#xh-view .xh-main figcaption").inner_text().startswith("Grad-CAM for cat")
+
+    choose(page, "#xh-method", "rise")
+    page.wait_for_selector("#xh-progress >> text=/RISE: .* of 1000 pictures/", timeout=30_000)
+    choose(page, "#xh-method", "layercam")  # asked meanwhile: the slow one gives way
+    page.wait_for_selector("#xh-view figcaption >> text=/LayerCAM for cat/", timeout=20_000)
+    choose(page, "#xh-method", "rise")
+    page.wait_for_selector("#xh-view figcaption >> text=/RISE for cat/", timeout=90_000)
+    assert "The heatmaps of these pictures are Grad-CAM's" in page.inner_text("#xh-beside")
+    assert page.broken == []
+
+
+def test_one_menu_of_the_other_class_serves_finer_cam_and_the_counterfactuals(browser, site):
+    page = open_page(browser, site)
+    send_picture(page, PICTURE)
+    explain(page)
+    page.wait_for_selector(".xh-view", timeout=60_000)
+    assert not page.locator("#xh-against").is_visible()
+    choose(page, "#xh-method", "finercam")
+    page.wait_for_selector("#xh-against", state="visible", timeout=20_000)
+    page.wait_for_selector("#xh-against >> text=/Rather than .Finer-CAM./")
+    target = page.inner_text(".xh-target .xh-class").split("\n")[0].split(" explained")[0].strip()
+    for other in sorted(set(LABELS.values()) - {target}):
+        choose(page, "#xh-against", other)
+        page.wait_for_selector(f"#xh-view .xh-caption >> text=/rather than '{other}'/", timeout=20_000)
+    page.click("text=Copy link")
+    page.wait_for_selector(f"#xh-linked >> text=/against={other}.*method=finercam/")
+
+
+def test_a_signed_map_is_shown_for_and_against_and_other_colours_need_no_server(browser, offline):
+    page = open_page(browser, offline)
+    page.click("#xh-examples button >> nth=0")
+    page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+    page.route("**/gradio_api/**", lambda route: route.abort())  # from here on nobody answers
+    heat = "#xh-view .xh-main .xh-heat:visible"
+    page.check("#xh-view .xh-sign[value=both]")
+    assert "xh-both" in page.get_attribute(heat, "class")
+    assert page.locator("#xh-view >> text=/Blue: speaks against the class/").is_visible()
+    assert "speaks against it" in page.get_attribute("#xh-view .xh-main img", "alt")
+    page.check("#xh-view .xh-sign[value=for]")
+    page.select_option("#xh-view .xh-colours", "grey")
+    assert "xh-grey" in page.evaluate(f"getComputedStyle(document.querySelector('{heat[:-8]}')).filter")
+    assert page.locator("#xh-view >> text=/Black: nothing. White: the most/").is_visible()
+    page.click(".xh-card >> nth=0")
+    assert page.input_value(".xh-dialog[open] .xh-colours") == "grey"
+
+
+def test_a_link_brings_back_the_layer_and_one_with_an_unknown_method_is_refused(browser, site):
+    layer = "resnet.encoder.stages.0.layers.0"
+    page = open_page(browser, f"{site}/?layer={layer}&against=hen")
+    page.wait_for_selector(f"text=/at layer {layer}/", timeout=30_000)
+    send_picture(page, PICTURE)
+    explain(page)
+    page.wait_for_selector(f"#xh-view .xh-caption >> text=/at {layer}/", timeout=60_000)
+    choose(page, "#xh-layer", f"{layer} + resnet.encoder.stages.9")
+    assert "no layer 'resnet.encoder.stages.9'" in sentence(page)
+    assert page.locator("#xh-view .xh-caption").is_visible()
+    page.wait_for_function(f"document.querySelector('#xh-layer input').value.startsWith('{layer}')")
+    fused = f"{layer} + resnet.encoder.stages.1.layers.1"
+    choose(page, "#xh-layer", fused)
+    page.wait_for_function(f"document.querySelector('#xh-view .xh-caption')?.textContent.includes('{fused}')")
+
+    page = open_page(browser, f"{site}/?method=grad-cam")
+    page.wait_for_selector("[role=alert] >> text=/Did you mean 'gradcam'/", timeout=40_000)
 
 
 def _shot(name: str) -> str:
@@ -289,7 +371,7 @@ def test_a_request_cannot_name_a_file_of_the_host(site, tmp_path):
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(40, 40))
     for path in (str(secret), "xaihub/starter/examples/cat.png", "/etc/hostname", "/etc/nothing"):
-        body = json.dumps({"data": [{"path": path}, MODEL, "", "gradcam", ""]}).encode()
+        body = json.dumps({"data": [{"path": path}, MODEL, "", "gradcam", "", "", ""]}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{site}/gradio_api/call/explain", body, headers)
         with urllib.request.urlopen(request) as answer:

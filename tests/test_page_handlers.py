@@ -1,5 +1,6 @@
 """Page 1 without a browser: what a question costs, who may ask it, and what is kept."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -12,20 +13,24 @@ import pytest
 from browser_fixture import ROOT
 from tiny_models import TINY, TOKEN, build, picture, processor_of, push
 
+from xaihub import METHODS
 from xaihub.errors import (
     AccessDeniedError,
     CancelledError,
     PictureError,
     RepoNotFoundError,
+    TargetLayerError,
     UnknownNameError,
     XaihubError,
 )
 from xaihub.progress import silent
 from xaihub.ui.desk import Desk, Question
+from xaihub.ui.menus import method_choices
+from xaihub.ui.pace import Pace, time_in_words
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf
 from xaihub.ui.stopping import Stops
-from xaihub.ui.words import label_choices, method_title, named_class
+from xaihub.ui.words import label_choices, named_class
 
 MODEL, OTHER, DATASET = "alice/tiny-resnet", "alice/other-resnet", "alice/shapes"
 
@@ -77,13 +82,13 @@ def test_another_class_or_method_runs_the_model_no_further(desk, asked):
     before = asked.explanation["gradcam"][0].heatmap
     other = next(label for label in asked.explanation.prediction.labels if label != asked.explanation.prediction.label)
 
-    desk.again(asked, target=other)
+    asked = desk.again(asked, target=other)
     assert asked.explanation.target_label == other
     assert not (asked.explanation["gradcam"][0].heatmap == before).all()
-    desk.again(asked, method="hirescam")
+    asked = desk.again(asked, method="hirescam")
     assert "gradcam" not in asked.explanation
     assert asked.explanation["hirescam"][0].heatmap is not None
-    desk.again(asked, target="", method="gradcam")
+    asked = desk.again(asked, target="", method="gradcam")
     assert (asked.explanation["gradcam"][0].heatmap == before).all()
     assert passes == []
 
@@ -92,14 +97,14 @@ def test_another_class_keeps_the_examples_and_runs_nothing(desk):
     asked = ask(desk, references=DATASET, limit=12)
     rows = asked.explanation["counterfactuals"]
     passes = count_passes(asked)
-    desk.again(asked, target=asked.explanation.prediction.labels[asked.explanation.prediction.runner_up])
+    asked = desk.again(asked, target=asked.explanation.prediction.labels[asked.explanation.prediction.runner_up])
     assert asked.explanation["counterfactuals"] is rows
     assert passes == []
 
 
 def test_counterfactuals_of_any_other_class_are_found_on_request(desk):
     asked = ask(desk, references=DATASET, limit=12)
-    desk.again(asked, against="any")
+    asked = desk.again(asked, against="any")
     predicted = asked.explanation.prediction.label
     assert all(evidence.facts["predicted"] != predicted for evidence in asked.explanation["counterfactuals"])
     with pytest.raises(UnknownNameError, match="no class 'cow'"):
@@ -243,9 +248,118 @@ def test_two_classes_of_one_name_can_both_be_chosen():
     assert named_class("", labels) is None
 
 
-def test_methods_have_readable_names():
-    assert method_title("gradcam", "Grad-CAM (Selvaraju et al., 2017, eq. 1): channels weighted.") == "Grad-CAM"
-    assert method_title("twins", "The references nearest to the picture.") == "Twins"
+def test_a_menu_says_what_each_method_costs_and_what_cannot_run_stands_last_with_its_reason(desk, asked):
+    classifier = asked.query.classifier
+    choices = {value: words for words, value in method_choices(classifier, desk.pace)}
+    assert len(choices) >= 22
+    assert not {"twins", "counterfactuals"} & set(choices)
+    assert choices["gradcam"] == "Grad-CAM"
+    assert re.fullmatch(r"RISE · 1,000 passes, about [\d.]+ (s|min) here", choices["rise"])
+    assert choices["ablationcam"] == "Ablation-CAM · 12 passes of the layers above"
+    assert next(iter(choices)) == "gradcam"
+    assert set(list(choices)[-2:]) == {"attention-rollout", "legrad"}
+    assert choices["legrad"] == f"LeGrad – not for this model: {METHODS['legrad'].missing(classifier, None)}"
+    unloaded = {value: words for words, value in method_choices(None, desk.pace)}
+    assert unloaded["rise"] == "RISE · 1,000 passes"
+
+
+def test_the_time_of_a_pass_is_measured_and_a_method_that_ran_knows_its_own(asked):
+    pace, classifier = Pace(), asked.query.classifier
+    assert pace.of(classifier, METHODS["rise"]) is None
+    pace.passed(classifier, 1, 0.5)
+    pace.passed(classifier, 1, 0.9)  # it had to wait
+    assert pace.of(classifier, METHODS["rise"]) == pytest.approx(500)
+    pace.took(classifier, METHODS["rise"], 20.0)
+    pace.took(classifier, METHODS["rise"], 0.1)  # for another class: its passes had been made
+    assert pace.of(classifier, METHODS["rise"]) == 20.0
+    assert pace.of_pass(classifier) == pytest.approx(0.02)
+    pace.took(classifier, METHODS["ablationcam"], 0.1)  # its passes are no whole ones
+    assert pace.of_pass(classifier) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.004, "0.01 s"), (0.04, "0.04 s"), (0.3, "0.3 s"), (3.24, "3.2 s"), (41.7, "42 s"), (130, "2 min")],
+)
+def test_times_are_said_with_no_more_figures_than_were_measured(seconds, words):
+    assert time_in_words(seconds) == words
+
+
+def test_a_method_that_cannot_run_answers_with_the_reason(desk, asked):
+    again = desk.again(asked, method="legrad")
+    assert again.explanation.notes["legrad"] == (METHODS["legrad"].missing(asked.query.classifier, None),)
+    assert "gradcam" not in again.explanation
+
+
+def test_an_unknown_method_is_refused_before_anything_is_fetched(desk, hub):
+    hub.requests.clear()
+    with pytest.raises(UnknownNameError, match="Did you mean 'gradcam'"):
+        ask(desk, method="grad-cam")
+    assert not hub.requests
+
+
+def test_another_class_of_a_slow_method_makes_no_further_pass(desk, asked):
+    asked = desk.again(asked, method="occlusion")
+    passes = count_passes(asked)
+    first = asked.explanation["occlusion"][0].heatmap
+    again = desk.again(asked, target=asked.explanation.prediction.labels[asked.explanation.prediction.runner_up])
+    assert passes == []
+    assert not (again.explanation["occlusion"][0].heatmap == first).all()
+
+
+def test_a_slow_method_tells_its_progress_and_one_that_is_stopped_changes_nothing(desk, asked):
+    told = []
+
+    def stop(share, stage):
+        told.append(stage)
+        if share > 0.2:
+            raise CancelledError("Stopped.")
+
+    with pytest.raises(CancelledError):
+        desk.again(asked, stop, method="rise")
+    assert any(re.fullmatch(r"RISE: \d+ of 1000 pictures", stage) for stage in told)
+    assert asked.choices["method"] == "gradcam"
+    assert set(asked.explanation.evidence) == {"gradcam"}
+    assert desk.again(asked, method="occlusion").explanation["occlusion"][0].heatmap.any()
+
+
+def test_a_slow_method_ends_at_the_time_limit_in_words(published):
+    desk = Desk(Settings(compute_seconds=0))
+    with pytest.raises(CancelledError, match="Grad-CAM took longer than the limit of 0 s on this host"):
+        ask(desk)
+
+
+def test_finer_cam_compares_with_the_class_that_is_chosen(desk, asked):
+    labels, order = asked.explanation.prediction.labels, asked.explanation.prediction.top(3)
+    asked = desk.again(asked, method="finercam")
+    assert asked.explanation["finercam"][0].facts["other"] == order[1][0]
+    again = desk.again(asked, against=order[2][0])
+    assert again.explanation["finercam"][0].facts["other"] == order[2][0]
+    assert f"rather than {order[2][0]!r}" in again.explanation["finercam"][0].caption
+    itself = desk.again(asked, against=labels[asked.explanation.target])
+    assert itself.explanation["finercam"][0].facts["other"] == order[1][0]
+
+
+def test_a_change_of_the_other_class_computes_nothing_again_for_a_method_that_compares_nothing(desk, asked):
+    before = asked.explanation["gradcam"][0]
+    assert desk.again(asked, against=asked.explanation.prediction.top(3)[2][0]).explanation["gradcam"][0] is before
+
+
+def test_examples_carry_grad_cam_where_the_large_map_takes_more_than_a_backward_pass(desk):
+    asked = ask(desk, references=DATASET, limit=12)
+    rows = asked.explanation["twins"]
+    assert desk.again(asked, method="occlusion").explanation["twins"] is rows
+    assert desk.again(asked, method="layercam").explanation["twins"] is not rows
+
+
+def test_layers_joined_by_a_plus_are_one_layer_and_an_unknown_one_is_refused_in_words(desk, asked):
+    first, second = [layer.name for layer in asked.query.classifier.target_layer.alternatives[:2]]
+    fused = ask(desk, layer=f"{first} + {second}")
+    assert fused.explanation.provenance["layer"] == f"{first} + {second}"
+    with pytest.raises(TargetLayerError, match="no layer 'layer9'"):
+        ask(desk, layer=f"{first} + layer9")
+    with pytest.raises(TargetLayerError, match="at most 300 letters"):
+        ask(desk, layer=" + ".join([first] * 30))
 
 
 def test_settings_come_from_the_environment():

@@ -75,3 +75,31 @@ def test_a_pretrained_model_calls_gradios_lion_a_lion(page, repo_id):
     SCREENSHOTS.mkdir(exist_ok=True)
     page.wait_for_timeout(300)
     page.screenshot(path=SCREENSHOTS / f"{repo_id.split('/')[1]}.png", full_page=True)
+
+
+def test_a_pretrained_model_is_compared_with_another_under_five_methods_and_in_three_classes(page):
+    mobile, other = "alice/real-mobilenet-v2", "alice/real-mobilenet-v1"
+    if not all((SHARED / REAL[name]).is_dir() for name in (mobile, other)):
+        pytest.skip("the pretrained weights in ../shared are not here")
+    page.goto(page.url.split("?")[0].rstrip("/") + "/compare")
+    page.wait_for_selector("#xh-total >> text=/map/", timeout=60_000)
+    send_picture(page, lion())
+    choose(page, "#xh-model", mobile)
+    for vary, maps in (("Methods", 5), ("Classes", 3), ("Two models", 2)):
+        page.click(f"#xh-vary >> text={vary}")
+        if maps == 2:
+            page.wait_for_selector("#xh-other", state="visible")
+            choose(page, "#xh-other", other)
+        page.click("#xh-compare")
+        page.wait_for_function(
+            "n => document.querySelector('#xh-alert [role=alert]') ||"
+            " document.querySelectorAll('.xh-tile .xh-card').length === n",
+            arg=maps,
+            timeout=90_000,
+        )
+        assert page.locator("#xh-alert [role=alert]").count() == 0, page.inner_text("#xh-alert")
+        assert page.locator(".xh-alike tbody tr").count() == maps
+        page.wait_for_timeout(300)
+        page.screenshot(path=SCREENSHOTS / f"compare-{vary.split()[-1].lower()}.png", full_page=True)
+    assert f"{mobile} says {LION}" in page.inner_text("#xh-said").replace("\n", " ")
+    assert page.broken == []

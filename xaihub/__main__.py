@@ -5,15 +5,21 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from xaihub.errors import ReferencesError, XaihubError
+from xaihub.errors import ReferencesError, UnsupportedModelError, XaihubError
 from xaihub.progress import Progress
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
     from xaihub.records import Explanation
     from xaihub.references import ReferenceSet
+
+
+_REPO = (
+    "an id on the Hub, torchvision/NAME, kaggle/OWNER/MODEL/FRAMEWORK/VARIATION, xaihub/paper-pets, a folder, or"
+    " my_model.py:load, a file of your own, which is run"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     explain = commands.add_parser("explain", help="why a classifier answered as it did on a picture")
-    explain.add_argument("repo", help="an id on the Hub, torchvision/NAME, xaihub/paper-pets, or a folder")
+    explain.add_argument("repo", help=_REPO)
     explain.add_argument("image", help="the picture's file")
     explain.add_argument("--method", action="append", metavar="NAME", help="may be repeated; default: all that can run")
     explain.add_argument("--target", help="the class to explain, by label or index; default: the predicted one")
@@ -47,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.set_defaults(run=_explain)
 
     doctor = commands.add_parser("doctor", help="can this classifier be explained, and at which layer?")
-    doctor.add_argument("repo")
+    doctor.add_argument("repo", help=_REPO)
     doctor.add_argument("--revision")
     doctor.add_argument("--layer", help="examine this layer instead of the chosen one")
     doctor.add_argument("--json", action="store_true", help="for programs")
@@ -56,12 +62,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    from xaihub import explain, load_classifier
+    from xaihub import explain
 
     progress = _bar()
-    classifier = load_classifier(
-        arguments.repo, revision=arguments.revision, target_layer=arguments.layer, progress=progress
-    )
+    classifier, _ = _classifier(arguments, progress)
     references = _references(classifier, arguments, progress) if arguments.references else None
     progress(1.0, "")
     explanation = explain(classifier, arguments.image, arguments.method, target=arguments.target, references=references)
@@ -96,66 +100,23 @@ def _lines(explanation: "Explanation") -> list[str]:
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
+    from xaihub.doctor import examine, told
+
+    report = examine(*_classifier(arguments, _bar()))
+    print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else "\n".join(told(report)))
+
+
+def _classifier(arguments: argparse.Namespace, progress: Progress) -> "tuple[Classifier, int]":
+    """The classifier that was named, and how many bytes had to be fetched for it; a file of one's own is run."""
     from xaihub import load_classifier, preflight
+    from xaihub.own_module import is_own_module, load_own_module
 
-    plan = preflight(arguments.repo, revision=arguments.revision)
-    classifier = load_classifier(plan, target_layer=arguments.layer, progress=_bar())
-    report = _report(classifier, plan)
-    print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else "\n".join(_told(report)))
-
-
-def _report(classifier: "Classifier", plan: Any) -> dict[str, Any]:
-    layer = classifier.target_layer
-    return {
-        "model": classifier.repo_id,
-        "revision": classifier.revision,
-        "library": plan.family,
-        "architecture": classifier.facts.get("architecture"),
-        "parameters": classifier.facts.get("parameters"),
-        "licence": classifier.facts.get("licence"),
-        "download": plan.download,
-        "classes": len(classifier.labels),
-        "first classes": list(classifier.labels[:5]),
-        "probabilities": classifier.activation,
-        "input": list(classifier.input_size),
-        "preprocessing": classifier.transform.description,
-        "target layer": None
-        if layer is None
-        else {
-            "name": layer.name,
-            "layout": layer.layout,
-            "grid": list(layer.grid),
-            "channels": layer.view.channels,
-            "prefix tokens": layer.prefix_tokens,
-            "proof": layer.proof,
-            "reason": layer.reason,
-            "alternatives": [other.name for other in layer.alternatives],
-        },
-        "no layer because": classifier.no_layer or None,
-        "notices": list(classifier.notices),
-    }
-
-
-def _told(report: dict[str, Any]) -> list[str]:
-    layer = report["target layer"]
-    lines = [
-        f"{report['model']} at {report['revision']}",
-        f"  {report['architecture']} ({report['library']}), {report['parameters'] / 1e6:.1f} M parameters,"
-        f" licence {report['licence'] or 'not stated'}, {report['download'] / 2**20:.0f} MB to fetch",
-        f"  {report['classes']} classes ({', '.join(report['first classes'])} ...), {report['probabilities']}",
-        f"  {report['preprocessing']}",
-    ]
-    if layer is None:
-        lines.append(f"  no target layer: {report['no layer because']}")
-    else:
-        rows, columns = layer["grid"]
-        lines += [
-            f"  target layer {layer['name']}: {rows} x {columns} places, {layer['channels']} channels,"
-            f" {layer['layout']}, {layer['prefix tokens']} prefix tokens, {layer['proof']}",
-            f"    {layer['reason']}",
-            f"    alternatives: {', '.join(layer['alternatives']) or 'none'}",
-        ]
-    return lines + [f"  note: {notice}" for notice in report["notices"]]
+    if not is_own_module(arguments.repo):
+        plan = preflight(arguments.repo, revision=arguments.revision)
+        return load_classifier(plan, target_layer=arguments.layer, progress=progress), plan.download
+    if arguments.revision:
+        raise UnsupportedModelError(f"{arguments.repo} is a file of your own: leave --revision out.")
+    return load_own_module(arguments.repo, target_layer=arguments.layer), 0
 
 
 def _bar() -> Progress:

@@ -4,28 +4,60 @@ T tokens are the prefix tokens (class token, registers) and the h x w patches, i
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from xaihub.calls import attending
+from xaihub.calls import Weights, attending
 from xaihub.classifier import Classifier
 from xaihub.errors import TargetLayerError
 from xaihub.hooks import evaluating, first_tensor, replace_tensor, watching
-from xaihub.maps import map_method
-from xaihub.methods import Query
+from xaihub.maps import evidence, map_method
+from xaihub.methods import Query, method
+from xaihub.records import Evidence
 
-__all__ = ["attention_rollout", "attentions", "blocks_of", "legrad"]
+__all__ = ["attention_gradients", "attention_rollout", "attentions", "blocks_of", "legrad", "read_tokens"]
 
 
 def attentions(classifier: Classifier, pixels: Tensor) -> Tensor:
-    """(layers, heads, T, T), the attention weights of one picture; each row sums to one."""
+    """(layers, heads, T, T), the weights with which one picture's tokens attend to each other; rows sum to one.
+
+    Raises:
+        TargetLayerError: its attention cannot be followed.
+    """
+    if classifier.no_attention:
+        raise TargetLayerError(classifier.no_attention)
     seen: list[Tensor] = []
-    with attending(lambda weights: seen.append(weights.detach()[0].float())):
+    with _self_attending(lambda weights: seen.append(weights.detach()[0].float())):
         classifier.logits(pixels)
     return torch.stack(seen)
+
+
+def read_tokens(classifier: Classifier, pixels: Tensor, target: int, layers: int) -> Tensor:
+    """(T,), true for each token that the target's logit is read from after the last of so many attentions.
+
+    Read from the gradient to the last attention: a token that nobody reads has none in its row.
+    """
+    last: list[Tensor] = []
+    ran = [0]
+
+    def see(weights: Tensor) -> Tensor | None:
+        ran[0] += 1
+        if ran[0] < layers:
+            return None
+        torch.set_grad_enabled(True)  # from here up; this thread's mode ends with the no_grad block below
+        last.append(weights.detach().requires_grad_())
+        return last[0].clone()
+
+    with torch.no_grad(), evaluating(classifier.module, classifier.lock), _self_attending(see):
+        score = classifier._forward(pixels)[0, target]
+    if not score.requires_grad:
+        return torch.zeros(last[0].shape[-1], dtype=torch.bool)
+    (gradient,) = torch.autograd.grad(score, last)
+    return gradient[0].ne(0).any(0).any(-1)
 
 
 def attention_rollout(weights: Tensor) -> Tensor:
@@ -48,19 +80,25 @@ def attention_rollout(weights: Tensor) -> Tensor:
     "attention-rollout",
     needs=("attention",),
     title="Attention rollout",
-    passes=1,
-    claim="Where the answer's token takes its information from, whatever the class",
+    passes=2,
+    claim="Where the tokens that the answer is read from take their information, whatever the class",
 )
 def _attention_rollout(query: Query) -> Tensor:
     """Attention rollout (Abnar & Zuidema, 2020): attention multiplied through all layers. No class enters.
 
-    It starts at the class token, or where there is none at the mean of the patches.
+    It starts at the class tokens that the answer is read from, or where there are none at the mean of the patches.
     """
-    rolled = query.once("rollout", lambda: attention_rollout(attentions(query.classifier, query.view.pixels)))
-    prefix = _prefix(query)
-    received = rolled[0] if prefix else rolled.mean(0)
-    raw = _on_grid(query, received[prefix:])
+    raw = query.once("rollout", lambda: _rolled(query))
     return raw - raw.min()  # every patch keeps a share of itself
+
+
+def _rolled(query: Query) -> Tensor:
+    """(h, w) of what arrives at the tokens that are read."""
+    pixels, prefix = query.view.pixels, _prefix(query)
+    weights = attentions(query.classifier, pixels)
+    read = read_tokens(query.classifier, pixels, query.target, len(weights))
+    starts = read[:prefix].nonzero()[:, 0] if read[:prefix].any() else torch.arange(prefix, len(read))
+    return _on_grid(query, attention_rollout(weights)[starts.to(weights.device)].mean(0)[prefix:])
 
 
 def legrad(gradients: Sequence[Tensor]) -> Tensor:
@@ -74,26 +112,34 @@ def legrad(gradients: Sequence[Tensor]) -> Tensor:
     return torch.stack([gradient.relu().mean((0, 1)) for gradient in gradients]).mean(0)
 
 
-@map_method("legrad", needs=("attention",), title="LeGrad", passes=4)
-def _legrad(query: Query) -> Tensor:
+@method("legrad", needs=("attention",), title="LeGrad", passes=4)
+def _legrad(query: Query) -> tuple[Evidence, ...]:
     """LeGrad (Bousselham et al., 2024): how the class's score, read after each layer, rises with its attention.
 
     Each layer's tokens go through what follows the last layer, so every layer has a score of its own.
     """
-    gradients = attention_gradients(query.classifier, query.view.pixels, query.target)
-    return _on_grid(query, legrad(gradients)[_prefix(query) :])
+    classifier, pixels = query.classifier, query.view.pixels
+    try:
+        blocks = query.once("blocks", lambda: blocks_of(classifier, pixels))
+        gradients = attention_gradients(classifier, pixels, query.target, blocks)
+    except TargetLayerError as error:
+        query.note("legrad", str(error))
+        return ()
+    return (evidence(query, "legrad", _on_grid(query, legrad(gradients)[_prefix(query) :])),)
 
 
-def attention_gradients(classifier: Classifier, pixels: Tensor, target: int) -> list[Tensor]:
+def attention_gradients(classifier: Classifier, pixels: Tensor, target: int, blocks: Sequence[str]) -> list[Tensor]:
     """(heads, T, T) for each block: the gradient of the target's logit, read from its tokens, to its attention.
 
     One pass: each block goes on from the block below without its graph, and after the last one the tokens of all blocks
     go on as a batch.
 
+    Args:
+        blocks: of `blocks_of`.
+
     Raises:
-        TargetLayerError: the network's blocks cannot be told apart, or what follows them takes no batch.
+        TargetLayerError: what follows the blocks takes no batch.
     """
-    names = blocks_of(classifier, pixels)
     weights: list[Tensor] = []
     tokens: list[Tensor] = []
 
@@ -107,15 +153,20 @@ def attention_gradients(classifier: Classifier, pixels: Tensor, target: int) -> 
         if tensor is None:
             return None
         tokens.append(tensor)
-        return replace_tensor(output, tensor, torch.cat(tokens) if len(tokens) == len(names) else tensor.detach())
+        return replace_tensor(output, tensor, torch.cat(tokens) if len(tokens) == len(blocks) else tensor.detach())
 
-    layers = {name: classifier.module.get_submodule(name) for name in names}
-    with torch.enable_grad(), evaluating(classifier.module, classifier.lock), watching(layers, go_on), attending(keep):
+    layers = {name: classifier.module.get_submodule(name) for name in blocks}
+    with (
+        torch.enable_grad(),
+        evaluating(classifier.module, classifier.lock),
+        watching(layers, go_on),
+        _self_attending(keep),
+    ):
         try:
             logits = classifier._forward(pixels)
         except RuntimeError as error:
             raise TargetLayerError(_NO_BLOCKS) from error
-    if len(logits) != len(names) or len(weights) != len(names):
+    if len(logits) != len(blocks) or len(weights) != len(blocks):
         raise TargetLayerError(_NO_BLOCKS)
     return [gradient[0].float() for gradient in torch.autograd.grad(logits[:, target].sum(), weights)]
 
@@ -139,7 +190,7 @@ def blocks_of(classifier: Classifier, pixels: Tensor) -> list[str]:
         ended.append((name, tensor is not None and tensor.ndim == 3 and tensor.shape[1] == count[0]))
 
     named = {name: layer for name, layer in classifier.module.named_modules() if name}
-    with torch.no_grad(), evaluating(classifier.module, classifier.lock), watching(named, end), attending(see):
+    with torch.no_grad(), evaluating(classifier.module, classifier.lock), watching(named, end), _self_attending(see):
         classifier._forward(pixels)
     around = [_around(ended[start:stop]) for start, stop in pairwise([*attended, len(ended)])]
     # containers end with the last block they hold: the first block tells how deep a block lies
@@ -160,6 +211,11 @@ _NO_BLOCKS = (
     "LeGrad reads the class's score after every block of a transformer; the blocks of this network cannot be told"
     " apart, or what follows them cannot read them. Attention rollout works."
 )
+
+
+def _self_attending(see: Weights) -> AbstractContextManager[None]:
+    """`attending`, but only to the attention of all tokens among themselves: not to one that pools them at the end."""
+    return attending(lambda weights: see(weights) if weights.shape[-2:-1] == weights.shape[-1:] else None)
 
 
 def _prefix(query: Query) -> int:

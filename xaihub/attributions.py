@@ -5,29 +5,27 @@ said otherwise. A map (H, W) is the sum over the three colours: signed where the
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
-from xaihub.calls import rectifying
+from xaihub.calls import biasing, rectifying
 from xaihub.cams import gradcam
-from xaihub.hooks import first_tensor, watching
 from xaihub.maps import map_method
 from xaihub.methods import Query
 
 __all__ = [
-    "full_gradient", "guided_backprop", "guided_gradcam", "input_x_gradient", "integrated_gradients", "pixel_gradient",
-    "smoothgrad",
+    "full_gradient", "fullgrad", "guided_backprop", "guided_gradcam", "input_x_gradient", "integrated_gradients",
+    "pixel_gradient", "smoothgrad",
 ]  # fmt: skip
 
 Score = Callable[[Tensor], Tensor]
 Heard = Callable[[int, int], None]  # told how many of how many steps are done
 
 
-def unheard(done: int, of: int) -> None:
+def _unheard(done: int, of: int) -> None:
     """Progress that nobody watches."""
 
 
@@ -45,10 +43,7 @@ def pixel_gradient(score: Score, pixels: Tensor) -> Tensor:
     leaf = pixels.detach().clone().requires_grad_()
     with torch.enable_grad():
         total = score(leaf).sum()
-    if not total.requires_grad:
-        return torch.zeros_like(pixels)
-    (gradient,) = torch.autograd.grad(total, [leaf], allow_unused=True)
-    return torch.zeros_like(pixels) if gradient is None else gradient
+    return _gradients(total, [leaf])[0]
 
 
 def input_x_gradient(score: Score, pixels: Tensor) -> Tensor:
@@ -74,7 +69,7 @@ def guided_gradcam(guided: Tensor, coarse: Tensor) -> Tensor:
 
 
 def integrated_gradients(
-    score: Score, pixels: Tensor, steps: int = STEPS, baseline: float = 0.0, heard: Heard = unheard
+    score: Score, pixels: Tensor, steps: int = STEPS, baseline: float = 0.0, heard: Heard = _unheard
 ) -> Tensor:
     """Integrated gradients (Sundararajan et al., 2017, eq. 1), on the straight line from a flat picture.
 
@@ -101,7 +96,7 @@ def smoothgrad(
     copies: int = COPIES,
     noise: float = NOISE,
     seed: int = 0,
-    heard: Heard = unheard,
+    heard: Heard = _unheard,
 ) -> Tensor:
     """SmoothGrad (Smilkov et al., 2017, eq. 1): the gradient averaged over copies of the picture with noise.
 
@@ -114,42 +109,32 @@ def smoothgrad(
     total = torch.zeros_like(pixels)
     for some in _slices(copies):
         heard(some.start, copies)
-        shape = (some.stop - some.start, *pixels.shape[1:])
-        total += pixel_gradient(score, pixels + spread * torch.randn(shape, generator=generator).to(pixels)).sum(
-            0, keepdim=True
-        )
+        drawn = torch.randn((some.stop - some.start, *pixels.shape[1:]), generator=generator).to(pixels)
+        total += pixel_gradient(score, pixels + spread * drawn).sum(0, keepdim=True)
     return total / copies
 
 
-def full_gradient(score: Score, module: nn.Module, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+def full_gradient(score: Score, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
     """FullGrad's terms (Srinivas & Fleuret, 2019, eq. 3): input x gradient (1, 3, H, W), and bias x gradient of each
     convolution and batch norm (1, K, h, w), in the order in which they ran.
 
     A batch norm's bias is all that it adds: its own, less the scaled running mean. With the biases of the linear layers
     the terms of a ReLU network add up to the score.
     """
-    biased = {name: layer for name, layer in module.named_modules() if _bias(layer) is not None}
-    kept: list[tuple[Tensor, Tensor]] = []
-
-    def see(name: str, output: Any) -> Any:
-        tensor, bias = first_tensor(output), _bias(biased[name])
-        if tensor is not None and tensor.requires_grad and tensor.ndim == 4 and bias is not None:
-            probe = torch.zeros_like(tensor).requires_grad_()
-            kept.append((probe, bias.detach()))
-            return tensor + probe  # its gradient is the output's, whatever happens to the output in place
-        return None
-
     leaf = pixels.detach().clone().requires_grad_()
-    with torch.enable_grad(), watching(biased, see):
+    probes: list[Tensor] = []
+    biases: list[Tensor] = []
+
+    def see(output: Tensor, bias: Tensor) -> Tensor:
+        probes.append(torch.zeros_like(output).requires_grad_())
+        biases.append(bias.detach().float()[:, None, None])
+        return output + probes[-1]  # its gradient is the output's, whatever happens to the output in place
+
+    with torch.enable_grad(), biasing(see):
         total = score(leaf).sum()
-    probes = [probe for probe, _ in kept]
-    gradients = torch.autograd.grad(total, [leaf, *probes], allow_unused=True)
-    by_bias = [
-        gradient.float() * bias.float()[None, :, None, None]
-        for gradient, (_, bias) in zip(gradients[1:], kept, strict=True)
-        if gradient is not None
-    ]
-    return pixels * (torch.zeros_like(pixels) if gradients[0] is None else gradients[0]), by_bias
+    by_input, *gradients = _gradients(total, [leaf, *probes])
+    by_bias = [gradient.float() * bias for gradient, bias in zip(gradients, biases, strict=True)]
+    return pixels * by_input, by_bias
 
 
 def fullgrad(by_input: Tensor, by_bias: list[Tensor]) -> Tensor:
@@ -168,14 +153,12 @@ def _scaled(terms: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(scaled, size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _bias(layer: nn.Module) -> Tensor | None:
-    """(K,), what a convolution or an evaluated batch norm adds to each channel; None for all others, or nothing."""
-    if isinstance(layer, nn.Conv2d):
-        return layer.bias
-    if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
-        scale = torch.rsqrt(layer.running_var + layer.eps) * (1 if layer.weight is None else layer.weight)
-        return (0 if layer.bias is None else layer.bias) - layer.running_mean * scale
-    return None
+def _gradients(total: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """The gradient to each of them; zeros where the total does not depend on it."""
+    found: tuple[Tensor | None, ...] = (None,) * len(tensors)
+    if total.requires_grad:
+        found = torch.autograd.grad(total, tensors, allow_unused=True)
+    return [torch.zeros_like(t) if gradient is None else gradient for t, gradient in zip(tensors, found, strict=True)]
 
 
 def _slices(count: int) -> Iterator[slice]:
@@ -207,16 +190,15 @@ def _guided_gradcam(query: Query) -> Tensor:
     return guided_gradcam(_guided(query, "guided-gradcam"), coarse)[0].abs().sum(0)
 
 
-@map_method("integrated-gradients", title="Integrated gradients", passes=3 * STEPS, signed=True, clip=CLIP)
+@map_method("integrated-gradients", title="Integrated gradients", passes=3 * STEPS + 1, signed=True, clip=CLIP)
 def _integrated_gradients(query: Query) -> Tensor:
     """Integrated gradients (Sundararajan et al., 2017): each pixel's share of the score's rise from a flat picture.
 
     The flat picture is zero after preprocessing: the mean colour, for most models.
     """
-    score, pixels = _score(query), query.view.pixels
-    terms = integrated_gradients(score, pixels, heard=_heard(query, "Integrated gradients"))
-    with torch.no_grad():
-        rise = float((score(pixels) - score(torch.zeros_like(pixels))).sum())
+    pixels = query.view.pixels
+    terms = integrated_gradients(_score(query), pixels, heard=_heard(query, "Integrated gradients"))
+    rise = float(query.logits[query.target] - query.classifier.logits(torch.zeros_like(pixels))[0, query.target])
     query.note(
         "integrated-gradients",
         f"The map adds up to {float(terms.sum()):.2f}; from the flat picture to this one the logit rises by"
@@ -227,14 +209,14 @@ def _integrated_gradients(query: Query) -> Tensor:
 
 @map_method("smoothgrad", title="SmoothGrad", passes=3 * COPIES, clip=CLIP, claim=SENSITIVE)
 def _smoothgrad(query: Query) -> Tensor:
-    """SmoothGrad (Smilkov et al., 2017): the size of the gradient, averaged over copies of the picture with noise."""
+    """SmoothGrad (Smilkov et al., 2017): the gradient averaged over copies of the picture with noise, in size."""
     return smoothgrad(_score(query), query.view.pixels, heard=_heard(query, "SmoothGrad"))[0].abs().sum(0)
 
 
 @map_method("fullgrad", title="FullGrad", passes=3, claim=SENSITIVE)
 def _fullgrad(query: Query) -> Tensor:
     """FullGrad (Srinivas & Fleuret, 2019): gradients to the pixels and to the biases of all layers, added in size."""
-    by_input, by_bias = full_gradient(_score(query), query.classifier.module, query.view.pixels)
+    by_input, by_bias = full_gradient(_score(query), query.view.pixels)
     if not by_bias:
         query.note(
             "fullgrad",

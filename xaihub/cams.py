@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from xaihub.classifier import Classifier
-from xaihub.maps import CLAIM, evidence, map_method, shown
+from xaihub.maps import CLAIM, enlarged, evidence, map_method, shown
 from xaihub.methods import Query, method
 from xaihub.passes import replay, tap
 from xaihub.records import Evidence
 
 __all__ = [
-    "CAMS", "cam", "eigencam", "eigengradcam", "fuse", "gradcam", "gradcam_plus_plus", "heatmaps", "hirescam",
-    "layercam", "several", "smooth_gradcam_plus_plus", "xgradcam",
+    "CAMS", "cam", "cam_exact", "eigencam", "eigengradcam", "finercam", "fuse", "gradcam", "gradcam_plus_plus",
+    "heatmaps", "hirescam", "layercam", "several", "smooth_gradcam_plus_plus", "smoothed", "xgradcam",
 ]  # fmt: skip
 
 Cam = Callable[[Tensor, Tensor], Tensor]
@@ -35,6 +35,14 @@ _CANCELS = (
     "what speaks for and against it cancels to rounding error, as it does before a layer norm. Another method or layer"
     " works."
 )
+_MORE_THAN_LINEAR = (
+    "CAM is exact only where the head is a mean over places and a linear layer; the layers above this one are more than"
+    " that, measured by their gradient and by switching the maps off. Grad-CAM works here."
+)
+_BESIDE = (
+    "The head also reads tokens that lie at no place (a class token): {beside:.2f} of the logit {logit:.2f} comes from"
+    " them and is not in the map."
+)
 
 
 def cam(name: str, *, title: str = "", signed: bool = False, claim: str = CLAIM) -> Callable[[Cam], Cam]:
@@ -46,11 +54,11 @@ def cam(name: str, *, title: str = "", signed: bool = False, claim: str = CLAIM)
         @wraps(function)
         def run(query: Query) -> tuple[Evidence, ...]:
             raw = function(query.activations[None], query.gradients[None])[0]
-            terms = float((query.gradients * query.activations).abs().sum(0).max())
+            terms = float((query.gradients * query.activations).abs().sum(0).max()) if signed else 0.0
             cancels = bool(raw.any()) and float(raw.abs().max()) < _ROUNDING * terms
             return (evidence(query, name, raw, claim=claim, void=_CANCELS if cancels else ""),)
 
-        method(name, needs=("target layer",), title=title, signed=signed)(run)
+        method(name, needs=("target layer",), title=title, signed=signed, compares="{other}" in claim)(run)
         return function
 
     return register
@@ -140,38 +148,41 @@ def _first_component(maps: Tensor, rising_with: Tensor) -> Tensor:
     return torch.where(agrees < 0, -projection, projection).view(count, rows, columns)
 
 
-@method("cam", needs=("target layer",), title="CAM", signed=True)
+@method("cam", needs=("target layer",), title="CAM", passes=1, signed=True)
 def cam_exact(query: Query) -> tuple[Evidence, ...]:
     """CAM (Zhou et al., 2016, eq. 2): channels weighted as the linear head weighs them; exact, or not shown at all.
 
     The weights are read from the gradient: it is the same at every place (that the head's own ReLU lets pass) where the
-    head is a mean and a linear layer. That the logit is the sum of the map, up to the head's bias, is checked.
+    head is a mean and a linear layer. That the logit is the mean of the map, plus what the head gives without any maps,
+    is checked by one more pass.
     """
-    activations, gradients = query.activations, query.gradients
-    weights, equal = _head_weights(gradients)
+    by_layer = [(maps[0], gradients[0]) for maps, gradients in query.passed.by_layer([query.target])]
+    heads = [_head_weights(gradients) for _, gradients in by_layer]
     at_zero = query.once(("replay", "zero"), lambda: _logits_at_zero(query))[query.target]
-    explained = float((gradients * activations).sum())
+    explained = sum(float((maps * gradients).sum()) for maps, gradients in by_layer)
     told = float(query.logits[query.target] - at_zero)
-    if not equal or abs(told - explained) > 0.02 * max(abs(told), abs(explained)):
-        query.note(
-            "cam",
-            "CAM is exact only where the head is a mean over places and a linear layer; the layers above this one are"
-            " more than that, measured by their gradient and by switching the maps off. Grad-CAM works here.",
-        )
+    if not all(equal for _, equal in heads) or abs(told - explained) > 0.02 * max(abs(told), abs(explained)):
+        query.note("cam", _MORE_THAN_LINEAR)
         return ()
-    raw = (weights[:, None, None] * activations).sum(0) * activations[0].numel()  # the mean undone: class scores
-    return (evidence(query, "cam", raw),)
+    beside = float(query.passed.beside([query.target]))
+    if abs(beside) > _ROUNDING * abs(explained):
+        query.note("cam", _BESIDE.format(beside=beside, logit=float(query.logits[query.target])))
+    weights = torch.cat([weights for weights, _ in heads])
+    return (evidence(query, "cam", (weights[:, None, None] * query.activations).sum(0)),)
 
 
 def _head_weights(gradients: Tensor) -> tuple[Tensor, bool]:
-    """(K,) the gradient at the places that have one, and whether it is the same at all of these."""
-    places = gradients.flatten(1)  # (K, hw)
+    """(K,) what a linear head gives each channel's mean, of its gradient (K, h, w); and whether that is one weight.
+
+    A place that the head's own ReLU stops has no gradient; where it stops all of them, nothing speaks for the class.
+    """
+    places = gradients.flatten(1)
     active = places.abs().amax(0) > 0
     if not bool(active.any()):
-        return places.mean(1), False
+        return places.sum(1), True
     weights = places[:, active].mean(1)
     spread = float((places[:, active] - weights[:, None]).abs().max())
-    return weights, spread <= 1e-4 * float(weights.abs().max())
+    return weights * places.shape[1], spread <= 1e-4 * float(weights.abs().max())  # the mean over places undone
 
 
 def _logits_at_zero(query: Query) -> Tensor:
@@ -231,9 +242,11 @@ def heatmaps(classifier: Classifier, pixels: Tensor, targets: Sequence[int] | Te
 def fuse(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """(N, H, W) in [0, 1], one map of several layers': the mean of their maps, each over its own largest value.
 
-    So every layer counts alike, as in pytorch-grad-cam; a layer without positive evidence counts as nothing.
+    So every layer counts alike, as in pytorch-grad-cam, which also takes each map's smallest value away; here zero
+    stays zero, and a layer without positive evidence counts as nothing.
 
     Args:
         maps: raw, (N, h, w) each, on any grids.
     """
-    return shown(torch.stack([shown(raw, size) for raw in maps]).mean(0), size)
+    alike = [shown(raw, (raw.shape[1], raw.shape[2])) for raw in maps]
+    return shown(torch.stack([enlarged(each, size) for each in alike]).mean(0), size)

@@ -109,15 +109,16 @@ class Classifier:
         layer = self.target_layer
         if layer is None or layer.layout != "NLC":
             return "It needs a network whose target layer holds tokens, each of which attends to all others."
-        seen: list[int] = []
+        seen: list[tuple[int, ...]] = []
         _, forward, pixels = self._tracing()
-        with torch.no_grad(), attending(lambda weights: seen.append(weights.shape[-1] * (weights.shape[0] == 1))):
+        with torch.no_grad(), attending(lambda weights: seen.append(tuple(weights.shape))):
             forward(pixels)
-        rows, columns = layer.grid
-        if seen and set(seen) == {rows * columns + layer.prefix_tokens}:
+        tokens = layer.grid[0] * layer.grid[1] + layer.prefix_tokens
+        to_all = all(len(shape) == 4 and shape[0] == 1 and shape[-1] == tokens for shape in seen)
+        if to_all and any(shape[-2] == tokens for shape in seen):  # besides, one may pool the patches
             return ""
         return "It needs attention among all the patches in every layer; this network has " + (
-            "none." if not seen else "windows, or other numbers of tokens, in some of its layers."
+            "none that can be seen." if not seen else "windows, or other numbers of tokens, in some of its layers."
         )
 
     def logits(self, pixels: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ class Classifier:
         """(N,), each picture's target logit, with the graph to its pixels."""
         index = torch.as_tensor(targets, dtype=torch.long)
         with torch.enable_grad(), evaluating(self.module, self.lock):
-            logits = self._forward(pixels.clone())  # a network may change its input in place
+            logits = self._forward(pixels)
         return logits.gather(1, index.to(logits.device)[:, None])[:, 0]
 
     def predict(self, image: Image.Image) -> Prediction:
@@ -184,7 +185,7 @@ class Classifier:
 
     def _forward(self, pixels: Tensor) -> Tensor:
         weight = next((p for p in self.module.parameters() if p.is_floating_point()), pixels)
-        return _logits_of(self.module(pixels.to(weight.device, weight.dtype)))
+        return _logits_of(self.module(pixels.to(weight.device, weight.dtype, copy=True)))  # it may change it in place
 
 
 def _logits_of(output: Any) -> Tensor:

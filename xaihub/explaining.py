@@ -44,7 +44,7 @@ def explain(
         PictureError: the picture cannot be read.
         UnknownNameError: there is no such method, or no such class.
         ReferencesMismatchError: the references belong to another classifier.
-        TargetLayerError: a method that was asked for needs a layer, and there is none that shows where.
+        TargetLayerError: a method that was asked for needs a layer that shows where, or attention, and there is none.
     """
     query = Query(classifier, open_picture(image), target=target, references=references, k=k)
     return explain_query(query, [methods] if isinstance(methods, str) else methods)
@@ -59,7 +59,8 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
         missing = METHODS[name].missing(query.classifier, query.references)
         if missing:
             if methods is not None:
-                error = TargetLayerError if missing == query.classifier.no_layer else ReferencesError
+                lacks = "references" in METHODS[name].needs and missing != query.classifier.no_layer
+                error = ReferencesError if lacks else TargetLayerError
                 raise error(f"{name} cannot run here. {missing}")
             reasons[name] = (missing,)
             continue

@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["evaluating", "first_tensor", "replace_tensor", "watching"]
+__all__ = ["evaluating", "first_tensor", "float_tensors", "part_of", "replace_tensor", "watching"]
 
 See = Callable[[str, Any], Any]
 
@@ -54,12 +55,26 @@ def evaluating(module: nn.Module, lock: threading.RLock) -> Iterator[None]:
                 part.training = True
 
 
-def first_tensor(output: Any) -> Tensor | None:
-    """The first floating-point tensor in a tensor, or in a tuple, list or mapping of them."""
+def float_tensors(output: Any) -> Iterator[Tensor]:
+    """Each floating-point tensor in a tensor, or in a tuple, list or mapping of them, in order."""
     if torch.is_tensor(output):
-        return output if output.is_floating_point() else None
+        if output.is_floating_point():
+            yield output
+        return
     parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
-    return next((tensor for tensor in map(first_tensor, parts) if tensor is not None), None)
+    for part in parts:
+        yield from float_tensors(part)
+
+
+def first_tensor(output: Any, index: int = 0) -> Tensor | None:
+    """The first floating-point tensor in a tensor, or in a tuple, list or mapping of them; or another by its index."""
+    return next(islice(float_tensors(output), index, None), None)
+
+
+def part_of(name: str) -> tuple[str, int]:
+    """A module's name and which of the tensors that it gives is meant: "block[1]" is the second, "block" the first."""
+    module, bracket, index = name.partition("[")
+    return module, int(index.rstrip("]")) if bracket else 0
 
 
 def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from xaihub.methods import METHODS, Need, Passes, Query, method
 from xaihub.records import Evidence
 
-__all__ = ["CLAIM", "evidence", "map_method", "shown"]
+__all__ = ["CLAIM", "enlarged", "evidence", "map_method", "shown"]
 
 RawMap = Callable[[Query], Tensor]
 
@@ -26,13 +26,18 @@ def shown(raw: Tensor, size: tuple[int, int], clip: float = 0.0) -> Tensor:
     Args:
         clip: the share of the hottest values that are shown as 1: one wild pixel would hide all others.
     """
-    positive = interpolate(raw.nan_to_num().relu()[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
+    positive = enlarged(raw.nan_to_num().relu().float(), size)
     largest = positive.flatten(1).amax(1)
     if clip:
         near = positive.flatten(1).kthvalue(max(1, round((1 - clip) * positive[0].numel())), dim=1).values
         largest = torch.where(near > 0, near, largest)
     largest = largest[:, None, None]
     return torch.where(largest > 0, (positive / largest.clamp_min(_TINY)).clamp_max(1), 0)
+
+
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W) of maps (N, h, w), bilinear with half-pixel centres: the heat of a place lies over its part."""
+    return interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def map_method(
@@ -42,6 +47,7 @@ def map_method(
     title: str = "",
     passes: Passes = 0,
     signed: bool = False,
+    above: bool = False,
     clip: float = 0.0,
     claim: str = CLAIM,
 ) -> Callable[[RawMap], RawMap]:
@@ -57,7 +63,8 @@ def map_method(
         def run(query: Query) -> tuple[Evidence, ...]:
             return (evidence(query, name, function(query), clip=clip, claim=claim),)
 
-        method(name, needs=needs, title=title, passes=passes, signed=signed)(run)
+        compares = "{other}" in claim
+        method(name, needs=needs, title=title, passes=passes, signed=signed, compares=compares, above=above)(run)
         return function
 
     return register
@@ -97,5 +104,6 @@ def evidence(
             "other": other if "{other}" in claim else None,
             "positive": bool(heatmap.any()),
             "signed": entry.signed and not void,
+            "clip": clip,
         },
     )

@@ -38,6 +38,8 @@ class Method:
         passes: what it costs beyond the pass that all share, in forward passes of one picture; a backward pass down
             to the pixels counts as two. A number, or a function of the classifier.
         signed: whether its raw map tells evidence for the class (positive) from evidence against it (negative).
+        compares: whether it sets the target against another class, `query.other`.
+        above: whether its passes run only through what lies above the target layer, which costs far less.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Method:
     title: str = ""
     passes: Passes = 0
     signed: bool = False
+    compares: bool = False
+    above: bool = False
 
     def missing(self, classifier: Classifier, references: object | None) -> str:
         """Why it cannot run here, in words, or ""."""
@@ -67,13 +71,20 @@ METHODS: Registry[Method] = Registry("method")
 
 
 def method(
-    name: str, *, needs: tuple[Need, ...] = (), title: str = "", passes: Passes = 0, signed: bool = False
+    name: str,
+    *,
+    needs: tuple[Need, ...] = (),
+    title: str = "",
+    passes: Passes = 0,
+    signed: bool = False,
+    compares: bool = False,
+    above: bool = False,
 ) -> Callable[[Run], Run]:
     """Registers a function from a query to evidence under this name; menus, CLI and tests fill themselves."""
 
     def register(run: Run) -> Run:
         shown = title or name.replace("-", " ").capitalize()
-        METHODS.add(name, Method(name, run, frozenset(needs), first_line(run), shown, passes, signed))
+        METHODS.add(name, Method(name, run, frozenset(needs), first_line(run), shown, passes, signed, compares, above))
         return run
 
     return register
@@ -124,8 +135,8 @@ class Query:
         """The same picture with another `target`, `references`, `against`, `k`, `map` or `progress`: no new pass."""
         other = copy.copy(self)
         other.notes = {}
-        other.__dict__.pop("gradients", None)  # the one cached thing that depends on the target
         if "target" in changes:
+            other.__dict__.pop("gradients", None)  # the one cached thing that depends on it
             target = changes.pop("target")
             other._target = None if target is None else self.classifier.class_index(target)  # type: ignore[arg-type]
         for name, value in changes.items():
@@ -142,7 +153,9 @@ class Query:
 
     def note(self, method: str, sentence: str) -> None:
         """Something the method must say beside what it shows."""
-        self.notes.setdefault(method, []).append(sentence)
+        said = self.notes.setdefault(method, [])
+        if sentence not in said:
+            said.append(sentence)
 
     @cached_property
     def view(self) -> View:
@@ -151,7 +164,11 @@ class Query:
 
     @cached_property
     def passed(self) -> Pass:
-        """The forward pass, tapped at the target layer."""
+        """The forward pass, tapped at the target layer; one for all questions about the picture."""
+        made: Pass = self.once("passed", self._pass)
+        return made
+
+    def _pass(self) -> Pass:
         with tap(self.classifier) as run:
             return run(self.view.pixels)
 
@@ -180,7 +197,9 @@ class Query:
     def other(self) -> int:
         """The class that the target is compared with: `against`, else the most probable other one."""
         if self.against is not None and self.against != "any":
-            return self.classifier.class_index(self.against)
+            wanted = self.classifier.class_index(self.against)
+            if wanted != self.target:
+                return wanted
         order = self.logits.argsort(descending=True).tolist()
         return next((index for index in order if index != self.target), self.target)
 

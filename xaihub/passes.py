@@ -44,7 +44,7 @@ class Pass:
     @property
     def activations(self) -> Tensor:
         """(N, K, h, w) out of the graph, float32; of several layers side by side on the finest of their grids."""
-        return _side_by_side([maps for maps, _ in self._maps(self._kept)])
+        return _side_by_side(self._maps(self._kept))
 
     def gradients(self, targets: Tensor | Sequence[int]) -> Tensor:
         """(N, K, h, w) of each picture's target logit to the activations.
@@ -60,14 +60,23 @@ class Pass:
         A coarse layer's gradient is shared out among the finer places that stand for one of its own, so that
         activations times gradients add up to the same.
         """
-        pairs = self._maps(self._gradients(score))
-        finest = max(places for _, places in pairs)
-        return _side_by_side([maps * (places / finest) if places < finest else maps for maps, places in pairs])
+        maps = self._maps(self._gradients(score))
+        finest = _finest(maps)
+        return _side_by_side([each / _standing_for(each, finest) for each in maps])
 
     def by_layer(self, targets: Tensor | Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """Activations and gradients (N, K, h, w) of each layer on its own grid, from one backward pass."""
         gradients = self._maps(self._gradients(self.score(targets)))
-        return [(a, g) for (a, _), (g, _) in zip(self._maps(self._kept), gradients, strict=True)]
+        return list(zip(self._maps(self._kept), gradients, strict=True))
+
+    def beside(self, targets: Tensor | Sequence[int]) -> Tensor:
+        """(N,), gradient times activation of all prefix tokens: what the target logits owe to what lies at no place."""
+        shares = [torch.zeros(len(self.logits), device=self.logits.device)]
+        for kept, gradient, layer in zip(self._kept, self._gradients(self.score(targets)), self.layers, strict=True):
+            if layer.view.prefix_tokens:
+                terms = (kept.detach() * gradient).float()
+                shares.append(terms[:, : layer.view.prefix_tokens].sum((1, 2)))
+        return torch.stack(shares).sum(0)
 
     def score(self, targets: Tensor | Sequence[int]) -> Tensor:
         """(N,), the logit of each picture's target."""
@@ -77,7 +86,7 @@ class Pass:
     @property
     def embedding(self) -> Tensor:
         """(N, K), the mean of the activations over the places."""
-        return torch.cat([maps.mean((-2, -1)) for maps, _ in self._maps(self._kept)], dim=1)
+        return torch.cat([maps.mean((-2, -1)) for maps in self._maps(self._kept)], dim=1)
 
     def _gradients(self, score: Tensor) -> list[Tensor]:
         found: Sequence[Tensor | None] = [None] * len(self._kept)
@@ -91,21 +100,35 @@ class Pass:
             for kept, gradient in zip(self._kept, found, strict=True)
         ]
 
-    def _maps(self, outputs: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
-        """(N, K, h, w) of each layer's raw output, and how many places that is."""
-        maps = [
+    def _maps(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """(N, K, h, w) of each layer's raw output."""
+        return [
             to_maps(output.detach(), layer.view, self._input_size).float()
             for output, layer in zip(outputs, self.layers, strict=True)
         ]
-        return [(each, each.shape[2] * each.shape[3]) for each in maps]
 
 
 def _side_by_side(maps: Sequence[Tensor]) -> Tensor:
     """Channels of several maps on the finest of their grids; each fine place takes the value of the nearest coarse."""
     if len(maps) == 1:
         return maps[0]
-    finest = max((tuple(each.shape[2:]) for each in maps), key=lambda grid: grid[0] * grid[1])
-    return torch.cat([interpolate(each, finest, mode="nearest-exact") for each in maps], dim=1)
+    return torch.cat([interpolate(each, _finest(maps), mode="nearest-exact") for each in maps], dim=1)
+
+
+def _finest(maps: Sequence[Tensor]) -> tuple[int, int]:
+    return max(((each.shape[2], each.shape[3]) for each in maps), key=lambda grid: grid[0] * grid[1])
+
+
+def _standing_for(maps: Tensor, finest: tuple[int, int]) -> Tensor:
+    """(h, w), how many places of the finest grid take the value of each place: not all alike on 3 beside 4."""
+
+    def along(coarse: int, fine: int) -> Tensor:
+        places = torch.arange(coarse, dtype=torch.float32)[None, None]
+        taken = interpolate(places, fine, mode="nearest-exact")[0, 0].long()
+        return torch.bincount(taken, minlength=coarse).clamp_min(1)
+
+    rows, columns = along(maps.shape[2], finest[0]), along(maps.shape[3], finest[1])
+    return (rows[:, None] * columns).to(maps)
 
 
 @contextmanager
@@ -177,7 +200,9 @@ def replay(classifier: Classifier, passed: Pass, pixels: Tensor, change: Callabl
         index, layer = layers[name]
         maps = change(index, to_maps(tensor, layer.view, size))
         count[0] = len(maps)
-        return replace_tensor(output, tensor, from_maps(maps.to(tensor.dtype), tensor, layer.view))
+        given = from_maps(maps.to(tensor.dtype), tensor, layer.view)
+        # what comes next may ask for a view of it, as of the layer's own output
+        return replace_tensor(output, tensor, given.contiguous() if tensor.is_contiguous() else given)
 
     def run(given: Tensor) -> Tensor:
         calls.clear()
@@ -189,6 +214,6 @@ def replay(classifier: Classifier, passed: Pass, pixels: Tensor, change: Callabl
         logits = run(pixels)
         if len(logits) == count[0]:
             return logits
-    except RuntimeError:  # it remembered how many pictures there were below
+    except (RuntimeError, ValueError, AssertionError):  # it remembered how many pictures there were below
         pass
     return run(pixels.expand(count[0], -1, -1, -1))

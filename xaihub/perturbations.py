@@ -76,6 +76,7 @@ def ablationcam(activations: Tensor, scores: Tensor, score: Tensor) -> Tensor:
     title="Ablation-CAM",
     passes=lambda classifier: _channels(classifier),
     signed=True,
+    above=True,
 )
 def _ablationcam(query: Query) -> Tensor:
     """Ablation-CAM (Desai & Ramaswamy, 2020): channels weighted by how far the score falls without them.
@@ -148,7 +149,10 @@ class Masks(NamedTuple):
 def rise_masks(
     size: tuple[int, int], count: int = RISE_MASKS, cells: int = RISE_CELLS, kept: float = RISE_KEPT
 ) -> Masks:
-    """Random masks as in RISE (Petsiuk et al., 2018, section 3.2), seeded, so that a picture has one map."""
+    """Random masks as in RISE (Petsiuk et al., 2018, section 3.2), seeded, so that a picture has one map.
+
+    A grid has a cell more than the picture each way, so that cells keep their size when it is enlarged and shifted.
+    """
     generator = torch.Generator().manual_seed(0)
     grids = (torch.rand(count, cells + 1, cells + 1, generator=generator) < kept).float()
     rows, columns = -(-size[0] // cells), -(-size[1] // cells)
@@ -174,7 +178,7 @@ def rise(masks: Iterable[Tensor], scores: Tensor) -> Tensor:
         total = total + torch.einsum("b,bhw->hw", weights, some)
         seen = seen + some.sum(0)
         done += len(some)
-    mean = torch.as_tensor(total / seen)
+    mean = torch.as_tensor(total / torch.as_tensor(seen).clamp_min(1e-6))
     return mean - mean.min()
 
 
@@ -185,7 +189,7 @@ def _rise(query: Query) -> Tensor:
     It needs no layer and no gradient.
     """
     height, width = query.view.pixels.shape[2:]
-    masks = rise_masks((height, width))
+    masks = rise_masks((height, width), RISE_MASKS)
     logits = query.once("rise", lambda: _answers(query, _under(query, masks), RISE_MASKS, "RISE"))
     probabilities = query.classifier.probabilities(logits)[:, query.target]
     return rise((masks.enlarged(some) for some in _slices(RISE_MASKS)), probabilities.cpu()).to(logits.device)

@@ -5,13 +5,18 @@ from collections.abc import Callable
 
 from xaihub.errors import CancelledError
 
-__all__ = ["Progress", "silent", "until"]
+__all__ = ["Progress", "part", "silent", "until"]
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], stage in words; raises CancelledError to stop
 
 
 def silent(share: float, stage: str) -> None:
     """Progress that nobody watches."""
+
+
+def part(progress: Progress, start: float, end: float) -> Progress:
+    """The same progress, for a stage that is one part of the whole."""
+    return lambda share, stage: progress(start + (end - start) * min(1.0, max(0.0, share)), stage)
 
 
 def until(seconds: float, progress: Progress, what: str) -> Progress:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xaihub import notebook
 from xaihub.errors import UnknownNameError
 from xaihub.folders import replacing
 from xaihub.registry import nearest_name
@@ -52,6 +53,21 @@ class Prediction:
         best = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.labels[i], float(self.probabilities[i])) for i in best]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the five most probable classes."""
+        return notebook.card(f"<b>{notebook.text(self.label)}</b>, {self.probability:.1%}", self.bars())
+
+    def bars(self, target: int | None = None) -> str:
+        """HTML of the five most probable classes, and of the target where it is none of them; the target is bold."""
+        best = np.argsort(-self.probabilities, kind="stable")[:5].tolist()
+        shown = best if target is None or target in best else [*best, target]
+        bold, rest = best[0] if target is None else target, len(self.labels) - len(shown)
+        more = f"and {rest:,} more classes. " if rest else ""
+        alone = "" if self.activation == "softmax" else "Each class has a probability of its own."
+        shares = self.probabilities.tolist()
+        rows = [(self.labels[i], f"{shares[i]:.1%}", shares[i], i == bold) for i in shown]
+        return notebook.bars(rows, (more + alone).strip())
+
     @property
     def runner_up(self) -> int:
         """The second most probable class: the question "why this rather than that?" asks about it."""
@@ -67,7 +83,7 @@ class Evidence:
         caption: the sentence under it.
         score: how strong it is (a similarity, a share); what it means stands in the caption.
         heatmap: (H, W) in [0, 1], aligned with `image`.
-        raw: (h, w), signed, before normalisation and resizing.
+        raw: (h, w), before normalisation and resizing.
         boxes: regions of `image` that carry the reason.
         facts: what the caption says, for programs.
     """
@@ -80,8 +96,33 @@ class Evidence:
     boxes: tuple[Box, ...] = ()
     facts: Facts = field(default_factory=dict)
 
+    @property
+    def signed(self) -> Heatmap | None:
+        """(H, W) in [-1, 1]: what speaks for the class and what against it; None where the method does not tell.
+
+        The largest size is 1, after the same share of the hottest is cut off as in `heatmap`. Where a place for and one
+        against meet, they are mixed here, while in `heatmap` the one against does not count.
+        """
+        if self.raw is None or not self.facts.get("signed"):
+            return None
+        raw = Image.fromarray(np.ascontiguousarray(np.nan_to_num(self.raw), dtype=np.float32))
+        large = np.asarray(raw.resize(self.image.size, Image.Resampling.BILINEAR), dtype=np.float32)
+        sizes = np.abs(large)
+        limit = float(np.quantile(sizes, 1 - float(self.facts.get("clip") or 0))) or float(sizes.max())
+        return np.clip(large / (limit or 1), -1, 1).astype(np.float32)
+
     def __repr__(self) -> str:
         return f"Evidence({self.caption!r}, {self.image.width} x {self.image.height} pixels)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture with its heatmap and boxes, and the caption."""
+        return self.figure(edge=notebook.LARGE)
+
+    def figure(self, heading: str = "", edge: int = notebook.SMALL) -> str:
+        """HTML of the same, as large as asked for."""
+        return notebook.figure(
+            self.image, self.caption, heading=heading, heatmap=self.heatmap, boxes=self.boxes, edge=edge
+        )
 
 
 @dataclass(frozen=True)
@@ -138,15 +179,40 @@ class Explanation:
         shown = ", ".join(f"{method} ({len(evidence)})" for method, evidence in self.evidence.items())
         return f"Explanation({self.prediction.label!r} at {self.prediction.probability:.1%}; {shown or 'no evidence'})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, the prediction, what each method found or left out, and who made it."""
+        made = self.provenance
+        alone = [shown[0].figure(method) for method, shown in self.evidence.items() if len(shown) == 1]
+        several = [
+            notebook.row([evidence.figure() for evidence in shown], method)
+            for method, shown in self.evidence.items()
+            if len(shown) > 1
+        ]
+        saw = notebook.figure(self.image, "What the classifier saw.", edge=notebook.LARGE)
+        revision = f" at {str(made['revision'])[:12]}" if made.get("revision") else ""
+        told = [f"{method}: {line}" for method, lines in self.notes.items() for line in lines]
+        title = f"Why <b>{notebook.text(self.target_label)}</b>?"
+        if self.target != self.prediction.index:
+            title += f" (The classifier says {notebook.text(self.prediction.label)}.)"
+        return notebook.card(
+            title,
+            notebook.row([saw, self.prediction.bars(self.target)]),
+            *[notebook.row(alone[i : i + notebook.MOST_FIGURES]) for i in range(0, len(alone), notebook.MOST_FIGURES)],
+            *several,
+            notebook.notes(told),
+            notebook.facts(made, f"{made.get('model', 'your own network')}{revision}, layer {made.get('layer')}"),
+        )
+
     @property
     def target_label(self) -> str:
         return self.prediction.labels[self.target]
 
-    def on_original(self, evidence: Evidence) -> Heatmap:
-        """(H, W) the evidence's heatmap on the original picture: zero where the model never looked."""
-        if evidence.heatmap is None:
-            raise ValueError("This evidence has no heatmap.")
-        return _place(evidence.heatmap, self.crop, self.original.size)
+    def on_original(self, evidence: Evidence, *, signed: bool = False) -> Heatmap:
+        """(H, W) the evidence's heatmap, or its signed map, on the original: zero where the model never looked."""
+        values = evidence.signed if signed else evidence.heatmap
+        if values is None:
+            raise ValueError(f"This evidence has no {'signed map' if signed else 'heatmap'}.")
+        return _place(values, self.crop, self.original.size)
 
     def save(self, folder: str | Path) -> Path:
         """The folder that now holds `explanation.json`, the pictures as PNG and the maps as npy.

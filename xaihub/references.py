@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from xaihub import hub
+from xaihub import hub, notebook
 from xaihub.classifier import Classifier
 from xaihub.curated import STARTER
-from xaihub.errors import ReferencesError, ReferencesMismatchError
+from xaihub.errors import PictureError, ReferencesError, ReferencesMismatchError
 from xaihub.folders import folder_named
 from xaihub.images import open_picture
 from xaihub.loading import STARTER_FOLDER, Limits
@@ -94,6 +94,28 @@ class ReferenceSet:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __repr__(self) -> str:
+        return f"ReferenceSet({len(self):,} pictures of {self.made.dataset}, embedded by {self.made.in_words})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many pictures of each predicted class, some of them, and who made them."""
+        made, most = self.made, sorted(self.slices.items(), key=lambda item: item[1].start - item[1].stop)
+        counts = [(self.class_names[c], rows.stop - rows.start) for c, rows in most[:8]]
+        rest = f"and {len(most) - 8:,} more classes" if len(most) > 8 else "by predicted class"
+        some = [self._figure(rows.start + int(self.probability[rows].argmax())) for _, rows in most[:8]]
+        return notebook.card(
+            f"<b>{len(self):,} references</b> from {notebook.text(made.dataset)}",
+            notebook.bars([(name, f"{n:,}", n / len(self), False) for name, n in counts], rest),
+            notebook.row(some),
+            notebook.facts(asdict(made), f"embedded by {made.in_words}"),
+        )
+
+    def _figure(self, row: int) -> str:
+        try:
+            return notebook.figure(self.picture(row), f"predicted {self.class_names[self.predicted[row]]}", edge=96)
+        except PictureError:  # what others saved may hold anything; the rest is shown all the same
+            return ""
 
     def picture(self, row: int) -> Image.Image:
         """The crop that the classifier saw of a row."""

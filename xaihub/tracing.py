@@ -135,7 +135,8 @@ def trace(module: nn.Module, forward: Forward, pixels: Tensor, fewest: int = FEW
     if not logits.requires_grad:
         return Trace((), target, [[], []], 1)
     wires, end, nodes = wiring(logits[0, target], leaf, [kept.node for kept in given])
-    gradients = torch.autograd.grad(logits[0, target], [kept.tensor for kept in given], allow_unused=True)
+    tensors = [leaf, *(kept.tensor for kept in given)]
+    arrived, *gradients = torch.autograd.grad(logits[0, target], tensors, allow_unused=True)
     size = (pixels.shape[2], pixels.shape[3])
     grids = _grids(record.convolved, size)
     seen = []
@@ -146,7 +147,8 @@ def trace(module: nn.Module, forward: Forward, pixels: Tensor, fewest: int = FEW
         live = view is not None and gradient is not None and _is_live(gradient, view)
         shape, calls = tuple(kept.tensor.shape), record.calls[part_of(name)[0]]
         seen.append(Seen(tuple(kept.names), name, shape, calls, place, node, view, reached, live))
-    silent = {each.node for each in seen if not each.reached}
+    dead = arrived is None or not arrived.any()  # as in a network that was never trained: then all wires stay
+    silent = set() if dead else {each.node for each in seen if not each.reached}
     return Trace(tuple(seen), target, [() if node in silent else row for node, row in enumerate(wires)], end)
 
 

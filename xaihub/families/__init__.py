@@ -5,16 +5,21 @@ transformers, timm and torchvision, each in a module of its own; they are import
 """
 
 from xaihub.families import from_timm, from_torchvision, from_transformers
-from xaihub.families.base import FAMILIES, Family, family, family_of, read_config, weight_files
+from xaihub.families.base import FAMILIES, Family, family, family_of, read_config
+from xaihub.families.weights import ADAPTER, adapter_of, refuse_adapter, stored_parameters, weight_files
 
 __all__ = [
+    "ADAPTER",
     "FAMILIES",
     "Family",
+    "adapter_of",
     "family",
     "family_of",
     "from_timm",
     "from_torchvision",
     "from_transformers",
     "read_config",
+    "refuse_adapter",
+    "stored_parameters",
     "weight_files",
 ]

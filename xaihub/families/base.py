@@ -20,7 +20,7 @@ from xaihub.registry import Registry
 
 __all__ = [
     "FAMILIES", "IMAGENET_MEAN", "IMAGENET_STD", "Family", "building", "family", "family_of", "finish", "huge_pictures",
-    "labels_of", "read_config", "refuse_unfit", "weight_files",
+    "labels_of", "read_config", "refuse_unfit",
 ]  # fmt: skip
 
 Config = Mapping[str, Any]
@@ -87,42 +87,6 @@ def family_of(config: Config, where: str) -> Family:
     if reason := found.refuses(config):
         raise UnsupportedModelError(f"{where} {reason}")
     return found
-
-
-def weight_files(files: Mapping[str, int], where: str) -> list[str]:
-    """The safetensors files that hold the weights.
-
-    Raises:
-        UnsupportedModelError: there are none, and what there is instead.
-    """
-    safe = sorted(path for path in files if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", path))
-    if "model.safetensors" in safe:
-        return ["model.safetensors"]
-    if safe:
-        return [*safe, "model.safetensors.index.json"] if "model.safetensors.index.json" in files else safe
-    if "adapter_config.json" in files:
-        raise UnsupportedModelError(
-            f"{where} is an adapter, not a whole model. Merge it into its base model and publish that."
-        )
-    pickles = [
-        path
-        for path in files
-        if path.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")) and not _of_training(path)
-    ]
-    if pickles:
-        raise UnsupportedModelError(
-            f"{where} has its weights only as {pickles[0]}, a format that can run programs when opened, so it is not"
-            " opened here. Its author can convert it at https://huggingface.co/spaces/safetensors/convert;"
-            " then it works."
-        )
-    raise UnsupportedModelError(
-        f"{where} has no weights (no model.safetensors). It may not be a model that is ready to use."
-    )
-
-
-def _of_training(path: str) -> bool:
-    """Whether a file is what a Trainer leaves beside the weights, and so says nothing about them."""
-    return path.rpartition("/")[2].startswith(("training_args", "optimizer", "scheduler", "rng_state", "scaler"))
 
 
 def huge_pictures(settings: Any, key: str = "") -> str:

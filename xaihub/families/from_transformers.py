@@ -24,6 +24,7 @@ from xaihub.families.base import (
     refuse_unfit,
 )
 from xaihub.families.from_timm import asks_for_more
+from xaihub.families.naflex import Naflex, unpatched
 from xaihub.preprocessing import Preprocess
 
 __all__ = ["load_transformers"]
@@ -47,6 +48,8 @@ def _refuses_transformers(config: Config) -> str:
         return "predicts a number (problem_type 'regression'), not classes. A classifier would work."
     if kind == "shieldgemma2":
         return "is a vision-language model that answers with words, not an image classifier."
+    if kind == "imagegpt":
+        return "reads a picture as a sequence of colours' numbers, so no gradient can lead back to its pixels."
     if _asks_for_more(config) or asks_for_more(config):
         return "asks for further files by itself while loading, which is not allowed here."
     return huge_pictures({"image_size": config.get("image_size")})
@@ -115,8 +118,9 @@ def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> 
             f"It answers with one number, read as the probability of {labels[0]!r} against 'not {labels[0]}'."
         )
     transform = _transformers_transform(folder, model.config, notices)
+    module = Naflex(model) if model.config.model_type == "siglip2" else model
     return finish(
-        model, labels, transform, notices, details, family="transformers", architecture=type(model).__name__,
+        module, labels, transform, notices, details, family="transformers", architecture=type(model).__name__,
         activation=activation, named=named,
     )  # fmt: skip
 
@@ -153,7 +157,8 @@ def _transformers_transform(folder: Path, config: Any, notices: list[str]) -> Pr
 
 def _processor_function(processor: Any, channels: int) -> Preprocess:
     def pixels_of(picture: Image.Image) -> Tensor:
-        pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
+        processed = processor(images=picture, return_tensors="pt")
+        pixels = unpatched(processed)[None] if "spatial_shapes" in processed else processed["pixel_values"]
         if pixels.ndim != 4 or len(pixels) != 1:
             raise UnsupportedModelError(
                 f"This model's preprocessing gives pixels of shape {tuple(pixels.shape)}, not one picture. It"

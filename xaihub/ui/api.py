@@ -19,8 +19,9 @@ logger = logging.getLogger(__name__)
 
 DESCRIPTION = (
     "Why an image classifier of the Hub answered as it did on one picture. target, a class by its label, may be empty"
-    " for the predicted one; references, a dataset's id, may be empty. Gives the answer as JSON, the heatmap over the"
-    " picture, and a zip of all evidence."
+    " for the predicted one; method, any that shows a map (gradcam, rise, finercam, ...), within the host's time limit;"
+    " references, a dataset's id, may be empty; against, the class that it is compared with; layer, one or several as"
+    " a + b. Gives the answer as JSON, the heatmap over the picture, and a zip of all evidence."
 )
 
 
@@ -33,13 +34,18 @@ def add_api(desk: Desk) -> None:
             gr.Textbox("", label="target"),
             gr.Textbox("gradcam", label="method"),
             gr.Textbox("", label="references"),
+            gr.Textbox("", label="against"),
+            gr.Textbox("", label="layer"),
         ]
         shown = [gr.JSON(label="explanation"), gr.Image(label="overlay", format="png"), gr.File(label="evidence")]
         button = gr.Button("explain")
 
-    def explain(picture: Any, model: str, target: str, method: str, references: str) -> tuple[Any, ...]:
+    def explain(
+        picture: Any, model: str, target: str, method: str, references: str, against: str = "", layer: str = ""
+    ) -> tuple[Any, ...]:
         try:
-            question = Question(picture or b"", model, references, desk.settings.embed_pictures, target, method=method)
+            limit = desk.settings.embed_pictures
+            question = Question(picture or b"", model, references, limit, target, against, method.strip(), layer)
             asked = list(desk.answer(question, silent))[-1]
             return record(asked), overlay(asked), evidence_zip(asked, shown[2].GRADIO_CACHE)
         except XaihubError as error:

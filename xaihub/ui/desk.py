@@ -4,17 +4,20 @@ Knows nothing of gradio, and imports torch only when the first question comes.
 """
 
 import threading
+import time
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from xaihub.curated import STARTER
-from xaihub.errors import CancelledError, ReferencesMismatchError, XaihubError
+from xaihub.errors import CancelledError, ReferencesMismatchError, TargetLayerError, XaihubError
 from xaihub.images import open_picture
-from xaihub.progress import Progress, until
+from xaihub.progress import Progress, part, silent, until
+from xaihub.ui.asking import Asked, Question, Shown
+from xaihub.ui.desk_references import layer_of, references_for
+from xaihub.ui.pace import Pace
 from xaihub.ui.settings import Settings
-from xaihub.ui.shelf import Shelf
+from xaihub.ui.shelf import Shelf, classifier_bytes, references_bytes
 from xaihub.ui.tokens import token_for
 from xaihub.ui.words import named_class
 
@@ -22,62 +25,13 @@ if TYPE_CHECKING:
     from xaihub.classifier import Classifier
     from xaihub.loading import Plan
     from xaihub.methods import Query
-    from xaihub.records import Evidence, Explanation
     from xaihub.references import ReferenceSet
 
-__all__ = ["Asked", "Desk", "Question"]
+__all__ = ["Asked", "Desk", "Question", "Shown", "example_map"]
 
 
-@dataclass(frozen=True)
-class Question:
-    """What the boxes said when Explain was pressed.
-
-    Attributes:
-        picture: the file that was sent, or its bytes.
-        references: a dataset's id, or "".
-        limit: how many of its pictures to embed.
-        target, against: a class as `named_class` reads it, or "".
-        token: the visitor's, or "".
-    """
-
-    picture: str | bytes
-    model: str
-    references: str = ""
-    limit: int = 200
-    target: str = ""
-    against: str = ""
-    method: str = "gradcam"
-    layer: str = ""
-    token: str = field(default="", repr=False)
-
-
-@dataclass(eq=False)
-class Asked:
-    """One answered question, of which more can be asked without another pass of the picture.
-
-    Attributes:
-        query: None once its classifier had to leave.
-        explanation: what is shown now.
-        plan: where its classifier came from.
-        trouble: why there are no examples beside it, in words.
-        foreign: references of another classifier, whose pictures can be embedded for this one.
-        choices: what was asked: `target`, `against` and `method`.
-        seen: what was computed already, for choices that come back.
-    """
-
-    query: "Query | None"
-    explanation: "Explanation"
-    plan: "Plan"
-    choices: dict[str, str]
-    references: "ReferenceSet | None" = None
-    trouble: str = ""
-    foreign: "ReferenceSet | None" = None
-    seen: dict[tuple[Any, ...], tuple[tuple["Evidence", ...], tuple[str, ...]]] = field(default_factory=dict)
-
-    @property
-    def method(self) -> str:
-        """The one whose map is large."""
-        return self.choices["method"]
+LONGEST = 300  # letters of layers joined by +
+QUICK, FEW = 0.2, 4  # a classifier whose pass takes less than so many seconds is timed over so many pictures
 
 
 class Desk:
@@ -85,8 +39,9 @@ class Desk:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.classifiers: Shelf[Classifier] = Shelf(settings.memory_megabytes * 2**20, _classifier_bytes, self._forget)
-        self.references: Shelf[ReferenceSet] = Shelf(settings.references_megabytes * 2**20, _references_bytes)
+        self.classifiers: Shelf[Classifier] = Shelf(settings.memory_megabytes * 2**20, classifier_bytes, self._forget)
+        self.references: Shelf[ReferenceSet] = Shelf(settings.references_megabytes * 2**20, references_bytes)
+        self.pace = Pace()
         self._loading = threading.Lock()
         self._asked: weakref.WeakSet[Asked] = weakref.WeakSet()
 
@@ -101,16 +56,15 @@ class Desk:
 
     def classifier(self, plan: "Plan", token: str, progress: Progress) -> "Classifier":
         """The planned classifier; downloads go side by side, building one at a time."""
-        from xaihub import hub
-        from xaihub.loading import load_classifier
+        from xaihub.loading import fetch_planned, load_classifier
 
         known = self.loaded(plan)
         if known is not None:
             return known
         asks_with = token_for(plan.repo_id, token, self.settings)
         limited = until(self.settings.download_seconds, progress, f"Downloading {plan.repo_id}")
-        if plan.repo is not None:
-            hub.fetch(plan.repo, plan.files, token=asks_with, progress=limited)
+        if plan.repo is not None or plan.listing is not None:  # torchvision's own are fetched as they are built
+            fetch_planned(plan, token=asks_with, progress=limited)
         while not self._loading.acquire(timeout=0.2):
             limited(0.0, "Waiting for another classifier to load")
         try:
@@ -121,44 +75,69 @@ class Desk:
 
     def answer(self, question: Question, progress: Progress) -> Iterator[Asked]:
         """The heatmap as soon as it is there, then the same with its examples."""
-        from xaihub import Query, explain_query
+        asked = self.begin(question, progress)
+        asked = self._settled(self._main(self._watched(asked, part(progress, 0.65, 0.9))))
+        yield asked
+        if question.references.strip():
+            yield self._beside(asked, question, part(progress, 0.9 if self._slow(asked) else 0.7, 1.0))
+
+    def begin(self, question: Question, progress: Progress, earlier: Sequence[Asked] = ()) -> Asked:
+        """The picture after its one pass through the classifier: nothing is explained yet.
+
+        Args:
+            earlier: of the same visitor; one of them comes back if it is this picture in this classifier.
+        """
+        from xaihub import METHODS, Query, explain_query
 
         picture = open_picture(question.picture)
+        method = METHODS[question.method].name  # an unknown one is refused before anything is fetched
         progress(0.02, f"Checking {question.model}")
         plan = self.look(question.model, question.token)
-        classifier = self.classifier(plan, question.token, _part(progress, 0.05, 0.55))
+        known = next((asked for asked in earlier if asked.is_of(plan, picture)), None)
+        if known is not None and not question.layer:
+            return known
+        classifier = self.classifier(plan, question.token, part(progress, 0.05, 0.55))
         progress(0.6, "Looking through the classifier")
         if question.layer:
-            classifier = classifier.with_layer(question.layer)
-        limited = until(self.settings.compute_seconds, progress, "The explanation")
-        query = Query(classifier, picture, target=named_class(question.target, classifier.labels), map=question.method)
-        choices = {"target": question.target, "against": question.against, "method": question.method}
+            classifier = _at_layer(classifier, question.layer)
+        labels = classifier.labels
+        target, against = named_class(question.target, labels), named_class(question.against, labels)
+        query = Query(classifier, picture, target=target, against=against, map=method)
+        self._time_pass(query)
+        choices = {name: getattr(question, name) for name in ("target", "against", "method", "layer")}
         asked = Asked(query, explain_query(query, []), plan, choices)
-        limited(0.65, "Explaining")
         self._asked.add(asked)
-        yield self._main(asked)
-        if question.references.strip():
-            yield self._beside(asked, question, _part(progress, 0.7, 1.0))
+        return asked
 
-    def again(self, asked: Asked, **changes: Any) -> Asked:
+    def again(self, asked: Asked, progress: Progress = silent, **changes: Any) -> Asked:
         """The same picture asked about another `target`, `method` or `against`: no new pass of the picture.
 
+        What was asked before stays as it is, so work that is stopped half-way changes nothing.
+
         Raises:
-            XaihubError: the classifier had to leave, or there is no such class.
+            XaihubError: the classifier had to leave, or there is no such class or method.
         """
-        query = self._query(asked)
-        labels = query.classifier.labels
+        from xaihub import METHODS
+
+        labels = self._query(asked).classifier.labels
         about: dict[str, Any] = {}
-        if "target" in changes:
-            about["target"] = named_class(changes["target"], labels)
-        if "against" in changes:
-            about["against"] = named_class(changes["against"], labels)
+        for name in ("target", "against"):
+            if name in changes:
+                about[name] = named_class(changes[name], labels)
         if "method" in changes:
-            about["map"] = changes["method"]
-        asked.query = query.about(**about)
-        asked.choices |= changes
-        self._main(asked)
-        return self._rows(asked) if asked.references is not None else asked
+            about["map"] = METHODS[changes["method"]].name
+        draft = replace(asked, choices=asked.choices | changes)
+        self._asked.add(draft)
+        draft = self._settled(self._main(self._watched(draft, progress, **about)))
+        progress(1.0, "Drawing")
+        return self._rows(draft) if draft.references is not None else draft
+
+    def show(self, asked: Asked, name: str) -> Shown:
+        """What one method shows for the query's target, from memory if it was shown before."""
+        from xaihub import METHODS
+
+        query = self._query(asked)
+        return self._shown(asked, name, ("map", query.target, query.other if METHODS[name].compares else None))
 
     def adopt(self, asked: Asked, limit: int, progress: Progress) -> Iterator[Asked]:
         """Once: the pictures of another classifier's references, embedded for this one, and their examples."""
@@ -169,7 +148,7 @@ class Desk:
         if foreign is None:
             yield asked
             return
-        key = (query.classifier.name, _layer(query.classifier), "again", foreign.made, limit)
+        key = (query.classifier.name, layer_of(query.classifier), "again", foreign.made, limit)
         references = self.references.get(str(key))
         if references is None:
             step = max(1, len(foreign) // max(1, limit))
@@ -184,29 +163,72 @@ class Desk:
         yield self._rows(asked)
 
     def _main(self, asked: Asked) -> Asked:
-        """The large map, from memory if it was shown before."""
-        query = self._query(asked)
-        return self._run(asked, [asked.method], ("target", query.target))
+        """The large map."""
+        return self._with(asked, {asked.method: self.show(asked, asked.method)})
 
     def _rows(self, asked: Asked) -> Asked:
         """The examples. They are kept when only the class changes: they are found by what the classifier predicted."""
         query = self._query(asked)
-        return self._run(asked, _example_methods(), ("examples", query.against, query.map, id(query.references)))
+        about = ("examples", query.against, example_map(query.map), id(query.references))
+        return self._with(asked, {name: self._shown(asked, name, about) for name in _example_methods()})
 
-    def _run(self, asked: Asked, methods: list[str], about: tuple[Any, ...]) -> Asked:
+    def _with(self, asked: Asked, shown: dict[str, Shown]) -> Asked:
+        now = asked.explanation
+        evidence = {**now.evidence, **{name: one.evidence for name, one in shown.items()}}
+        notes = {**now.notes, **{name: one.notes for name, one in shown.items()}}
+        target = self._query(asked).target
+        asked.explanation = replace(now, target=target, evidence=_current(asked, evidence), notes=notes)
+        return asked
+
+    def _shown(self, asked: Asked, name: str, about: tuple[Any, ...]) -> Shown:
+        if (name, about) not in asked.seen:
+            asked.seen[name, about] = self._computed(self._query(asked), name)
+        return asked.seen[name, about]
+
+    def _computed(self, query: "Query", name: str) -> Shown:
         from xaihub import METHODS, explain_query
 
-        query, now = self._query(asked), asked.explanation
-        evidence, notes = dict(now.evidence), dict(now.notes)
-        for name in methods:
-            if (name, about) not in asked.seen:
-                missing = METHODS[name].missing(query.classifier, query.references)
-                query.notes.pop(name, None)
-                new = explain_query(query, [] if missing else [name])
-                asked.seen[name, about] = new.evidence.get(name, ()), (missing,) if missing else new.notes.get(name, ())
-            evidence[name], notes[name] = asked.seen[name, about]
-        asked.explanation = replace(now, target=query.target, evidence=_current(asked, evidence), notes=notes)
+        missing = METHODS[name].missing(query.classifier, query.references)
+        if missing:
+            return Shown((), (missing,))
+        query.notes.pop(name, None)
+        began = time.perf_counter()
+        new = explain_query(query, [name])
+        seconds = time.perf_counter() - began
+        self.pace.took(query.classifier, METHODS[name], seconds)
+        return Shown(new.evidence.get(name, ()), tuple(new.notes.get(name, ())), seconds)
+
+    def _time_pass(self, query: "Query") -> None:
+        """Makes the shared pass; once for each classifier, then, a few plain ones, since a first pass is a slow one."""
+        known = self.pace.of_pass(query.classifier)
+        began = time.perf_counter()
+        query.logits  # noqa: B018  it is computed here
+        count = FEW if time.perf_counter() - began < QUICK else 1
+        if known is None:
+            pixels = query.view.pixels.expand(count, -1, -1, -1)
+            began = time.perf_counter()
+            query.classifier.logits(pixels)
+            self.pace.passed(query.classifier, count, time.perf_counter() - began)
+
+    def _watched(self, asked: Asked, progress: Progress, **about: Any) -> Asked:
+        """With a query that tells its progress and is stopped by the time limit."""
+        from xaihub import METHODS
+
+        what = METHODS[asked.method].title
+        limited = until(self.settings.compute_seconds, progress, what)
+        limited(0.0, what)
+        asked.query = self._query(asked).about(progress=limited, **about)
         return asked
+
+    def _settled(self, asked: Asked) -> Asked:
+        """With a query that may be asked later, when its time limit and whoever watched it are gone."""
+        asked.query = self._query(asked).about(progress=silent)
+        return asked
+
+    def _slow(self, asked: Asked) -> bool:
+        from xaihub.methods import FEW_PASSES, METHODS
+
+        return METHODS[asked.method].cost(self._query(asked).classifier) > FEW_PASSES
 
     def _beside(self, asked: Asked, question: Question, progress: Progress) -> Asked:
         """The same with examples, or with the sentence that says why there are none: the heatmap stays either way."""
@@ -229,30 +251,7 @@ class Desk:
             return asked
 
     def _references(self, classifier: "Classifier", question: Question, progress: Progress) -> "ReferenceSet":
-        """From the shelf, the Hub or the package; the Hub is asked with this visitor's token before any is given."""
-        from xaihub import build_references, hub, load_references, open_dataset
-
-        name = question.references.strip()
-        if name == STARTER:
-            return self.references.get(STARTER) or self.references.put(STARTER, load_references(STARTER))
-        token = token_for(name, question.token, self.settings)
-        progress(0.0, f"Checking {name}")
-        name = hub.clean_repo_id(name)
-        repo = hub.look(name, token=token, repo_type="dataset")
-        saved = "references.json" in repo.files
-        layer, limit = _layer(classifier), int(question.limit)
-        key = (name, repo.revision) if saved else (name, repo.revision, classifier.name, layer, limit)
-        known = self.references.get(key)
-        if known is not None:
-            return known
-        if saved:
-            progress(0.1, f"Downloading the references {name}")
-            return self.references.put(key, load_references(name, revision=repo.revision, token=token, local=False))
-        limited = until(self.settings.embed_seconds, progress, f"Embedding {name}")
-        pictures = open_dataset(
-            name, revision=repo.revision, token=token, local=False, limit=limit, progress=_part(limited, 0.0, 0.2)
-        )
-        return self.references.put(key, build_references(classifier, pictures, progress=_part(limited, 0.2, 1.0)))
+        return references_for(self, classifier, question, progress)
 
     def _query(self, asked: Asked) -> "Query":
         if asked.query is None:
@@ -266,9 +265,23 @@ class Desk:
                 asked.query = None
 
 
+def _at_layer(classifier: "Classifier", name: str) -> "Classifier":
+    """The same classifier at another layer; each part of a name costs a pass, so it has an end."""
+    if len(name) > LONGEST:
+        raise TargetLayerError(f"A layer's name has at most {LONGEST} letters here; this one has {len(name):,}.")
+    return classifier.with_layer(name.strip())
+
+
 def _current(asked: Asked, evidence: dict[str, Any]) -> dict[str, Any]:
     """Only what answers the question as it now stands: the map of an earlier choice is no longer shown."""
     return {name: shown for name, shown in evidence.items() if name == asked.method or name in _example_methods()}
+
+
+def example_map(name: str) -> str:
+    """Whose map the examples carry: that of the large one where it takes one backward pass, else Grad-CAM."""
+    from xaihub.cams import CAMS
+
+    return name if name in CAMS else "gradcam"
 
 
 def _example_methods() -> list[str]:
@@ -276,22 +289,3 @@ def _example_methods() -> list[str]:
     from xaihub import METHODS
 
     return [name for name, method in METHODS.items() if "references" in method.needs]
-
-
-def _layer(classifier: "Classifier") -> str:
-    return classifier.target_layer.name if classifier.target_layer else ""
-
-
-def _part(progress: Progress, start: float, end: float) -> Progress:
-    """The same progress, for a stage that is one part of the whole."""
-    return lambda share, stage: progress(start + (end - start) * min(1.0, max(0.0, share)), stage)
-
-
-def _classifier_bytes(classifier: "Classifier") -> int:
-    tensors = [*classifier.module.parameters(), *classifier.module.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _references_bytes(references: "ReferenceSet") -> int:
-    held = references.embeddings, references.logits
-    return sum(tensor.numel() * tensor.element_size() for tensor in held) + sum(map(len, references.pictures))

@@ -14,11 +14,16 @@ import numpy as np
 from PIL import Image
 
 from xaihub.images import colourise, heat_in_words, thumbnail
+from xaihub.ui.colours import COLOURS, ends
+from xaihub.ui.words import percent
 
 if TYPE_CHECKING:
-    from xaihub.records import Box, Evidence, Explanation, Prediction
+    from xaihub.records import Box, Evidence, Explanation, Heatmap, Prediction
 
-__all__ = ["bars", "card", "examples_shown", "rows", "stack", "view"]
+__all__ = [
+    "bars", "card", "dialog", "examples_shown", "heat_words", "heats", "legend", "on_original", "picture_uri", "rows",
+    "stack", "tools", "view",
+]  # fmt: skip
 
 LARGEST = 720  # pixels of the longer edge: sharp on a desktop, light on a telephone
 
@@ -30,7 +35,7 @@ def bars(prediction: "Prediction", target: int, model: str, count: int = 5) -> s
     items = "".join(
         f'<li{" class=xh-target" if i == target else ""}><span class="xh-class">{escape(prediction.labels[i])}'
         f"{' <em>explained below</em>' if i == target else ''}</span>"
-        f'<span class="xh-share">{_percent(float(prediction.probabilities[i]))}</span>'
+        f'<span class="xh-share">{percent(float(prediction.probabilities[i]))}</span>'
         f'<span class="xh-bar" aria-hidden="true"><i style="width:{prediction.probabilities[i] * 100:.1f}%"></i></span>'
         "</li>"
         for i in shown
@@ -43,21 +48,23 @@ def bars(prediction: "Prediction", target: int, model: str, count: int = 5) -> s
     )
 
 
-def view(explanation: "Explanation", evidence: "Evidence", title: str) -> str:
+def view(explanation: "Explanation", evidence: "Evidence", title: str, summary: str = "") -> str:
     """One piece of evidence, large: the visitor's own picture with the frame that the model saw, and that frame."""
     label = explanation.target_label
-    where = heat_in_words(evidence.heatmap) if evidence.heatmap is not None else ""
+    where = heat_words(evidence)
     described = f"What the model saw, with its heatmap for {label}: {where}." if where else evidence.caption
+    signed = evidence.signed is not None
+    mixed = len(explanation.evidence) > 1  # examples stand below
     return (
         f'<section class="xh-view" aria-label="{escape(title)}">'
-        f'<div class="xh-pair"><figure>{_on_original(explanation, evidence)}'
+        f'<div class="xh-pair"><figure>{on_original(explanation, evidence, "Your picture")}'
         "<figcaption>Your picture. The frame is what the model saw"
         f"{_scale_in_words(explanation)}.</figcaption></figure>"
         f'<figure class="xh-main">{stack(evidence, described)}'
         f"<figcaption>{escape(title)} for <strong>{escape(label)}</strong>{': ' + escape(where) if where else ''}."
         f"</figcaption></figure></div>"
-        f"{_slider() + legend(label) if evidence.heatmap is not None else ''}"
-        f'<p class="xh-caption">{escape(evidence.caption)}</p></section>'
+        f"{tools(signed) + legend(signed, mixed) if evidence.heatmap is not None else ''}"
+        f'<p class="xh-caption">{escape(evidence.caption)}</p><p class="xh-sub">{escape(summary)}</p></section>'
     )
 
 
@@ -73,48 +80,88 @@ def rows(explanation: "Explanation", methods: Sequence[tuple[str, str, str]]) ->
                 f'<section class="xh-row" data-method="{escape(name)}"><h3>{escape(title)}</h3>'
                 f'<p class="xh-sub">{escape(summary)}</p>{notes}<div class="xh-cards">{cards}</div></section>'
             )
-    return "".join(drawn) + (_DIALOG if drawn else "")
+    signed = any(one.signed is not None for found in explanation.evidence.values() for one in found[:1])
+    return "".join(drawn) + (dialog(_TWO_CLASSES, signed=signed, mixed=True) if drawn else "")
 
 
-def card(evidence: "Evidence", title: str) -> str:
-    """One example: a button that opens it beside the visitor's picture."""
-    where = f" {heat_in_words(evidence.heatmap)}." if evidence.heatmap is not None else ""
+def card(evidence: "Evidence", title: str, *, head: str = "", drawn: str = "") -> str:
+    """One example: a button that opens it beside the visitor's picture.
+
+    Args:
+        head: HTML above it.
+        drawn: HTML of its picture, where that is not the evidence's own.
+    """
+    where = heat_words(evidence)
     return (
-        f'<button type="button" class="xh-card" aria-haspopup="dialog" data-title="{escape(title)}">'
-        f"{stack(evidence, f'{title}.{where}')}"
+        f'<button type="button" class="xh-card" aria-haspopup="dialog" data-title="{escape(title)}">{head}'
+        f"{drawn or stack(evidence, f'{title}. {where}.' if where else f'{title}.')}"
         f'<span class="xh-caption">{escape(evidence.caption)}</span></button>'
     )
 
 
 def stack(evidence: "Evidence", described: str) -> str:
-    """A picture with its heatmap and its boxes over it; the script and the slider change only `--heat`."""
+    """A picture with its heatmap and its boxes over it; the script and the slider change only what is shown of them."""
     width, height = evidence.image.size
-    heat = f'<img class="xh-heat" alt="" src="{_heat(evidence)}">' if evidence.heatmap is not None else ""
+    heat, signed = heats(evidence)
     boxes = "".join(f'<i class="xh-box" style="{_place(box, (width, height))}"></i>' for box in evidence.boxes)
     return (
-        f'<span class="xh-stack" style="aspect-ratio:{width}/{height}">'
+        f'<span class="xh-stack{signed}" style="aspect-ratio:{width}/{height}">'
         f'<img alt="{escape(described)}" src="{picture_uri(evidence.image)}">{heat}{boxes}</span>'
     )
 
 
-def examples_shown(files: Sequence[Path]) -> str:
-    """A button for each example, named after its file."""
+def heats(evidence: "Evidence", style: str = "") -> tuple[str, str]:
+    """The heatmap to be laid over a picture, in both views where it has a sign; and the class that says it has."""
+    if evidence.heatmap is None:
+        return "", ""
+    placed = f' style="{style}"' if style else ""
+    there = " xh-there" if style else ""
+    image = f'<img class="xh-heat{there} xh-for" alt=""{placed} src="{_coloured(evidence.heatmap)}">'
+    signed = evidence.signed
+    if signed is None:
+        return image, ""
+    both = f'<img class="xh-heat{there} xh-both" alt=""{placed} src="{_coloured(signed, signed=True)}">'
+    return image + both, " xh-signed"
+
+
+def heat_words(evidence: "Evidence") -> str:
+    """Where the heat is, and where what speaks against the class is; "" where there is no heatmap."""
+    if evidence.heatmap is None:
+        return ""
+    where = heat_in_words(evidence.heatmap)
+    signed = evidence.signed
+    if signed is None or not (signed < 0).any():
+        return where
+    share = float(np.clip(-signed, 0, None).sum() / np.abs(signed).sum())
+    against = heat_in_words(-signed).replace("of the heat", "of it")
+    return f"{where}; {share:.0%} of all evidence speaks against it: {against}"
+
+
+def examples_shown(files: Sequence[Path], does: str = "explain") -> str:
+    """A button for each example, named after its file; what a click does stands above, in a verb that takes an s."""
     buttons = "".join(
-        f'<button type="button" data-index="{i}" aria-label="Explain the example {escape(name)}"'
+        f'<button type="button" data-index="{i}" aria-label="{does.capitalize()} the example {escape(name)}"'
         f' title="{escape(name)}">'
         f'<img alt="" src="{picture_uri(Image.open(file), 128)}"></button>'
         for i, (file, name) in enumerate((file, file.stem.replace("-", " ").replace("_", " ")) for file in files)
     )
-    return f'<p class="xh-sub">Examples: one click explains one</p><div class="xh-examples">{buttons}</div>'
+    return f'<p class="xh-sub">Examples: one click {does}s one</p><div class="xh-examples">{buttons}</div>'
 
 
-def legend(label: str) -> str:
-    """What the colours mean, in words."""
-    return (
-        '<p class="xh-legend"><span aria-hidden="true" class="xh-ramp"></span>'
-        f"Dark violet: no evidence. Yellow: the strongest evidence for <strong>{escape(label)}</strong> in this"
-        " picture.</p>"
+def legend(signed: bool = False, mixed: bool = False) -> str:
+    """What the colours mean, in words: of a map of what speaks for a class, and of one that knows for and against.
+
+    Args:
+        mixed: other maps, which know no against, are shown as well.
+    """
+    others = " Maps that know no against keep their colours." if mixed else ""
+    both = (
+        '<p class="xh-legend xh-of-both"><span aria-hidden="true" class="xh-ramp xh-ramp-both"></span>'
+        f"Blue: speaks against the class. White: neither. Red: speaks for it.{others}</p>"
     )
+    positive = f'<p class="xh-legend xh-of-for"><span aria-hidden="true" class="xh-ramp"></span>{ends()}</p>'
+    alone = " xh-signed" if signed and not mixed else ""
+    return f'<div class="xh-legends{alone}">{positive}{both if signed else ""}</div>'
 
 
 def picture_uri(picture: Image.Image, largest: int = LARGEST) -> str:
@@ -125,25 +172,20 @@ def picture_uri(picture: Image.Image, largest: int = LARGEST) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _heat(evidence: "Evidence") -> str:
-    assert evidence.heatmap is not None  # noqa: S101  asked by the callers
-    return picture_uri(Image.fromarray(colourise(evidence.heatmap)))
+def _coloured(heatmap: "Heatmap", *, signed: bool = False) -> str:
+    return picture_uri(Image.fromarray(colourise(heatmap, signed=signed)))
 
 
-def _on_original(explanation: "Explanation", evidence: "Evidence") -> str:
+def on_original(explanation: "Explanation", evidence: "Evidence", described: str) -> str:
     """The heatmap is laid where the crop lies, as `explanation.on_original` does, but at the browser's resolution."""
     width, height = explanation.original.size
-    place = _place(explanation.crop, (width, height))
-    heat = (
-        f'<img class="xh-heat xh-there" alt="" style="{place}" src="{_heat(evidence)}">'
-        if evidence.heatmap is not None
-        else ""
-    )
+    heat, signed = heats(evidence, _place(explanation.crop, (width, height)))
     left, upper, right, lower = explanation.crop
     inside = _place((max(0, left), max(0, upper), min(width, right), min(height, lower)), (width, height))
     return (
-        f'<span class="xh-stack xh-original" style="aspect-ratio:{width}/{height};--ratio:{width / height:.4f}">'
-        f'<img alt="Your picture" src="{picture_uri(explanation.original)}">{heat}'
+        f'<span class="xh-stack xh-original{signed}" style="aspect-ratio:{width}/{height};'
+        f'--ratio:{width / height:.4f}">'
+        f'<img alt="{escape(described)}" src="{picture_uri(explanation.original)}">{heat}'
         f'<i class="xh-frame" style="{inside}"></i></span>'
     )
 
@@ -166,23 +208,38 @@ def _place(box: "Box", size: tuple[int, int]) -> str:
     )
 
 
-def _slider() -> str:
+def tools(signed: bool, group: str = "xh-view") -> str:
+    """How heatmaps are shown: opacity, colours, and for maps with a sign which of the two views.
+
+    Args:
+        group: a name for the two views' buttons; no two sets of tools on a page may share it.
+    """
+    views = (
+        '<fieldset class="xh-views"><legend class="xh-unseen">Show</legend>'
+        f'<label><input type="radio" class="xh-sign" name="{group}" value="for" checked> evidence for</label>'
+        f'<label><input type="radio" class="xh-sign" name="{group}" value="both"> for and against</label></fieldset>'
+    )
+    choices = "".join(f"<option>{name}</option>" for name in ("viridis", *COLOURS))
     return (
-        '<label class="xh-slider"><span>Heatmap opacity</span>'
+        '<div class="xh-tools"><label class="xh-slider"><span>Heatmap opacity</span>'
         '<input type="range" min="0" max="100" step="5" value="55" class="xh-opacity"><output>55%</output></label>'
+        f'<label class="xh-palette">Colours <select class="xh-colours">{choices}</select></label>'
+        f"{views if signed else ''}</div>"
     )
 
 
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.0005 else "< 0.1%"
+def dialog(words: str, *, signed: bool = False, mixed: bool = False) -> str:
+    """The window in which two pictures stand beside each other; the script fills it."""
+    return (
+        '<dialog class="xh-dialog" aria-labelledby="xh-dialog-title"><h3 id="xh-dialog-title"></h3>'
+        '<div class="xh-pair"><figure class="xh-mine"><figcaption></figcaption></figure>'
+        '<figure class="xh-theirs"><figcaption></figcaption></figure></div>'
+        f"{tools(signed, 'xh-dialog-view')}{legend(signed, mixed)}"
+        f'<p class="xh-legend">{words}</p><button type="button" class="xh-close">Close</button></dialog>'
+    )
 
 
-_DIALOG = (
-    '<dialog class="xh-dialog" aria-labelledby="xh-dialog-title"><h3 id="xh-dialog-title"></h3>'
-    '<div class="xh-pair"><figure class="xh-mine"><figcaption></figcaption></figure>'
-    '<figure class="xh-theirs"><figcaption></figcaption></figure></div>'
-    f"{_slider()}"
-    '<p class="xh-legend"><span aria-hidden="true" class="xh-ramp"></span>Dark violet: no evidence. Yellow: the'
-    " strongest evidence, on the left for the class that you chose, on the right for the class that the classifier"
-    ' gives to that picture.</p><button type="button" class="xh-close">Close</button></dialog>'
+_TWO_CLASSES = (
+    "On the left the heat is for the class that you chose, on the right for the class that the classifier gives to that"
+    " picture."
 )

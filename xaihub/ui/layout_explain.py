@@ -7,8 +7,8 @@ import gradio as gr
 from xaihub.curated import CURATED_DATASETS
 from xaihub.ui.drawing import examples_shown
 from xaihub.ui.finding import curated_choices
+from xaihub.ui.menus import AUTOMATIC, PREDICTED, RUNNER_UP
 from xaihub.ui.picture import picture_box
-from xaihub.ui.results import ANY, AUTOMATIC, PREDICTED, RUNNER_UP
 from xaihub.ui.settings import Settings, starter_examples
 
 __all__ = ["WELCOME", "Layout"]
@@ -93,14 +93,13 @@ class Layout:
         with gr.Column(visible=False, elem_id="xh-results") as self.answer:
             self.said = gr.HTML(elem_id="xh-said")
             with gr.Row():
-                self.target = _menu([PREDICTED], "Explain the class", "xh-class", allow_custom_value=True)
-                self.method = _menu([("Grad-CAM", "gradcam")], "Method", "xh-method", allow_custom_value=True)
-                self.layer = _menu([AUTOMATIC], "Layer", "xh-layer")
+                self.target = _menu([PREDICTED], "Explain the class", "xh-class")
+                self.against = _menu([RUNNER_UP], "Rather than", "xh-against", visible=False)
+            with gr.Row():
+                self.method = _menu([("Grad-CAM", "gradcam")], "Method", "xh-method")
+                self.layer = _menu([AUTOMATIC], 'Layer, or several as "a + b"', "xh-layer")
             self.view = gr.HTML(elem_id="xh-view")
             self.trust = gr.HTML(elem_id="xh-trust")
-            self.against = _menu(
-                [RUNNER_UP, ANY], "Counterfactuals are of", "xh-against", allow_custom_value=True, visible=False
-            )
             self.beside = gr.HTML(elem_id="xh-beside")
             self.adopt = gr.Button("Embed these pictures for this classifier", visible=False, elem_id="xh-adopt")
             with gr.Row():
@@ -112,5 +111,8 @@ class Layout:
 
 
 def _menu(choices: list[tuple[str, str]], label: str, elem_id: str, **settings: Any) -> gr.Dropdown:
-    """A dropdown that starts with its first choice; 140 px so that three stand beside each other on a tablet."""
-    return gr.Dropdown(choices, value=choices[0][1], label=label, elem_id=elem_id, min_width=140, **settings)
+    """A dropdown that starts with its first choice and takes what is typed; 140 px so that two share a telephone."""
+    first = choices[0][1]
+    return gr.Dropdown(
+        choices, value=first, label=label, elem_id=elem_id, min_width=140, allow_custom_value=True, **settings
+    )

@@ -3,9 +3,13 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-__all__ = ["Shelf"]
+if TYPE_CHECKING:
+    from xaihub.classifier import Classifier
+    from xaihub.references import ReferenceSet
+
+__all__ = ["Shelf", "classifier_bytes", "references_bytes"]
 
 Thing = TypeVar("Thing")
 
@@ -64,3 +68,15 @@ class Shelf(Generic[Thing]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._things
+
+
+def classifier_bytes(classifier: "Classifier") -> int:
+    """Bytes of its parameters and buffers."""
+    tensors = [*classifier.module.parameters(), *classifier.module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def references_bytes(references: "ReferenceSet") -> int:
+    """Bytes of its tensors and pictures."""
+    held = references.embeddings, references.logits
+    return sum(tensor.numel() * tensor.element_size() for tensor in held) + sum(map(len, references.pictures))

@@ -4,6 +4,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import gradio as gr
 from xaihub.curated import STARTER
 from xaihub.progress import silent
 from xaihub.ui.api import add_api
+from xaihub.ui.colours import filters
 from xaihub.ui.desk import Desk, Question
+from xaihub.ui.page_compare import ComparePage
 from xaihub.ui.page_explain import ExplainPage
+from xaihub.ui.page_layers import LayersPage
 from xaihub.ui.settings import Settings, starter_examples
 
-__all__ = ["build", "launch_options", "serve"]
+__all__ = ["build", "framed", "launch_options", "serve", "settle"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +41,46 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
     """The site, not yet served. Imports neither torch nor a client library."""
     settings = settings or Settings.from_environment()
     desk = desk or Desk(settings)
-    with gr.Blocks(title="xaihub", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as demo:
-        gr.HTML(HEADER)
+    demo = gr.Blocks(title="xaihub", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True)
+    with demo, framed():
         page = ExplainPage(settings, desk)
-        gr.HTML(PRIVACY)
         add_api(desk)
-        boxes = [page.model, page.target, page.method, page.references, page.welcome, page.alert]
+        boxes = [
+            page.model, page.target, page.against, page.method, page.layer, page.references, page.welcome, page.alert,
+        ]  # fmt: skip
         opened = demo.load(page.opened, None, boxes, show_progress="hidden", queue=False, api_visibility="private")
         opened.then(
             page.describe, [page.model, page.token], [page.about, page.alert],
             show_progress="hidden", api_visibility="private", concurrency_id="look", concurrency_limit=4,
         )  # fmt: skip
+    settle(demo)
+    with demo.route("Compare", "compare"), framed():
+        ComparePage(settings, desk).greet(demo)
+    settle(demo)
+    with demo.route("Layers", "layers"), framed():
+        layers = LayersPage(settings, desk)
+        boxes = [layers.model, layers.references, layers.target, layers.alert]
+        demo.load(layers.opened, None, boxes, show_progress="hidden", queue=False, api_visibility="private")
+    settle(demo)
     demo.queue(max_size=settings.queue)
     demo.xaihub = settings, desk
     return demo
+
+
+@contextmanager
+def framed() -> Iterator[None]:
+    """The head with the way to the other pages, what is made inside, and the foot: on every page."""
+    gr.HTML(HEADER + filters())
+    gr.Navbar(main_page_name="Explain")
+    yield
+    gr.HTML(PRIVACY)
+
+
+def settle(demo: gr.Blocks) -> None:
+    """After a page: gradio would attach its components' own load events again, to each page that comes later."""
+    for block in demo.blocks.values():
+        if getattr(block, "load_event_to_attach", None):
+            block.load_event_to_attach = None
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:

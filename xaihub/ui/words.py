@@ -18,9 +18,9 @@ __all__ = [
     "alarm",
     "cautions",
     "label_choices",
-    "method_title",
     "named_class",
     "note",
+    "percent",
     "planned",
     "similar_words",
     "status",
@@ -28,12 +28,6 @@ __all__ = [
 
 BROKEN = "Something went wrong here, not with you; it has been noted. Try again, or try another picture or model."
 UNSURE = 0.5  # below this the classifier gives its answer less than even odds
-
-
-def method_title(name: str, summary: str) -> str:
-    """What a menu calls a method: its summary's first words, or its own name made readable."""
-    first = re.split(r" \(|[:.,]", summary, maxsplit=1)[0].strip()
-    return first if 0 < len(first) <= 28 and "(" in summary else name.replace("-", " ").capitalize()
 
 
 def label_choices(labels: Sequence[str]) -> list[str]:
@@ -93,16 +87,17 @@ def cautions(explanation: "Explanation", method: str) -> str:
     prediction, made = explanation.prediction, explanation.provenance
     found = explanation.evidence.get(method, ())
     warnings = []
+    at_layer = any(evidence.facts.get("layer") for evidence in found)
     if any(evidence.heatmap is not None and not evidence.heatmap.any() for evidence in found):
         warnings.append(
-            f"Do not read this map: at this layer nothing speaks for {explanation.target_label!r}."
-            " Try another layer or method."
+            f"Do not read this map: {'at this layer ' * at_layer}nothing speaks for {explanation.target_label!r}."
+            f" Try another {'layer or ' * at_layer}method."
         )
-    if made.get("layer proof") == "partial":
+    if at_layer and made.get("layer proof") == "partial":
         warnings.append(
             "Part of what decides the answer does not pass this layer: the map is a part of the reason, not the whole."
         )
-    if made.get("layer proof") == "chosen":
+    if at_layer and made.get("layer proof") == "chosen":
         warnings.append("You chose this layer; that everything which decides the answer passes it was not checked.")
     if prediction.probability < UNSURE:
         warnings.append(
@@ -116,7 +111,7 @@ def cautions(explanation: "Explanation", method: str) -> str:
             f" {prediction.label!r}."
         )
     grid = made.get("grid")
-    if grid:
+    if at_layer and grid:
         rows, columns = grid
         warnings.append(
             f"The layer has {rows} x {columns} places, enlarged to the picture: an edge of the heat is no edge of an"
@@ -138,6 +133,11 @@ def alarm(sentence: str, similar: Sequence[str] = ()) -> str:
 def note(sentence: str) -> str:
     """A remark that is no error."""
     return f'<p class="xh-note" role="status">{escape(sentence)}</p>' if sentence else ""
+
+
+def percent(share: float) -> str:
+    """A share in figures; what would round to nothing is said to be less."""
+    return f"{share:.1%}" if share >= 0.0005 else "< 0.1%"
 
 
 def similar_words(repo_id: str) -> list[str]:

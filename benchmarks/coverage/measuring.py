@@ -1,0 +1,192 @@
+"""One network of the zoo, measured: the layer that is chosen, its proof, whether its maps are the right way up."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmarks.coverage.transformers_zoo import CLASSES, Size
+from benchmarks.coverage.zoo import Member
+from xaihub.classifier import Classifier
+from xaihub.passes import tap
+from xaihub.quadrants import quadrant_shares, right_way_up
+from xaihub.target_layer import TargetLayer
+
+BATCHES = (1, 4)  # pictures of a quadrant test: the second if the first is not clear; in several, chance evens out
+FAINT = 0.03  # deviation of the weights of a convolution; transformers draws all with 0.02
+NEARNESS = 20.0  # how much rather a place attends to itself than to others; in logits
+PROVED = ("bottleneck", "fused")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; every value is a string.
+
+    Attributes:
+        verdict: bottleneck, fused, partial or refused.
+        millions: of parameters.
+        upright: whether the quadrant test passed, "yes" or "no".
+        wide: the same of pictures twice as wide as high; "square only" where the network takes none.
+        peer: the layer that torch-cam chooses by itself.
+        peer_right: whether that is right.
+        note: why it is refused.
+    """
+
+    library: str
+    family: str
+    model: str
+    verdict: str
+    millions: str = ""
+    layer: str = ""
+    layout: str = ""
+    grid: str = ""
+    prefix: str = ""
+    upright: str = ""
+    wide: str = ""
+    peer: str = ""
+    peer_right: str = ""
+    note: str = ""
+
+
+def is_right(row: Row) -> bool:
+    """Whether the network is explained at a proved layer whose maps are the right way up."""
+    return row.verdict in PROVED and row.upright == "yes" and row.wide != "no"
+
+
+def measure(
+    member: Member, *, wide: bool = True, peer: Callable[[Classifier, Size], dict[str, str]] = lambda *_: {}
+) -> Row:
+    """What is chosen for one network and what the tests say of it.
+
+    Args:
+        wide: whether wide pictures are tried too.
+        peer: gives the fields of the row about another library's choice.
+    """
+    row = Row(member.library, member.family, member.model, "refused", note=member.refused)
+    if member.refused:
+        return row
+    classifier, why = _first_that_runs(member, [(edge, edge) for edge in member.edges])
+    if classifier is None or classifier.target_layer is None:
+        return replace(row, note=why or classifier.no_layer if classifier else why)
+    size, layer = classifier.input_size, classifier.target_layer
+    parts = layer.layers
+    return Row(
+        member.library, member.family, member.model, layer.proof,
+        millions=f"{_parameters(classifier) / 1e6:.2f}",
+        layer=" + ".join(part.name for part in parts),
+        layout=_each(part.layout for part in parts),
+        grid=_each(f"{part.grid[0]} x {part.grid[1]}" for part in parts),
+        prefix=_each(str(part.prefix_tokens) for part in parts),
+        upright=_upright(classifier),
+        wide=_wide(member, (size[0], 2 * size[0])) if wide else "",
+        **peer(classifier, size),
+    )  # fmt: skip
+
+
+def _parameters(classifier: Classifier) -> int:
+    return sum(parameter.numel() for parameter in classifier.module.parameters())
+
+
+def _wide(member: Member, size: Size) -> str:
+    """The quadrant test of wide pictures: axes that are exchanged by mistake show there only."""
+    classifier, _ = _first_that_runs(member, [size])
+    if classifier is None:
+        return "square only"
+    return _upright(classifier) if classifier.target_layer else "no"
+
+
+def _first_that_runs(member: Member, sizes: Sequence[Size]) -> tuple[Classifier | None, str]:
+    """The network, built in the first way and for the first size that it takes pictures of; else why not."""
+    why = ""
+    for size in sizes:
+        for build in member.builds:
+            torch.manual_seed(0)
+            try:
+                return classifier_of(lively(build(size), size), size), ""
+            except Exception as error:  # noqa: BLE001  libraries refuse a size each in a way of their own
+                why = why or next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return None, why
+
+
+def classifier_of(module: nn.Module, size: Size) -> Classifier:
+    """The network with pictures squashed to a size (H, W), about zero in mean and one in deviation."""
+
+    def transform(picture: Image.Image) -> Tensor:
+        resized = np.asarray(picture.resize((size[1], size[0])), dtype=np.float32)
+        return torch.from_numpy((resized / 255 - 0.45) / 0.225).permute(2, 0, 1).contiguous()
+
+    return Classifier.from_module(module, labels=[str(i) for i in range(CLASSES)], transform=transform)
+
+
+def lively(module: nn.Module, size: Size) -> nn.Module:
+    """The network in eval mode, brought to where training would bring it, as far as that is needed to see anything.
+
+    At initialisation heads pass next to no gradient, the last normalisations of residual branches are zero, and batch
+    normalisations know nothing of the activations they get, which shrink to nothing or grow without end.
+    """
+    norms = [part for part in module.eval().modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    for part in module.modules():
+        weight = getattr(part, "weight", None)
+        if not isinstance(weight, nn.Parameter):
+            continue
+        if isinstance(part, nn.Linear | nn.Conv2d) and weight.shape[0] == CLASSES:
+            nn.init.normal_(weight)
+            if part.bias is not None:
+                nn.init.ones_(part.bias)  # SqueezeNet rectifies its scores
+        elif isinstance(part, nn.Conv2d) and norms and part.bias is None and float(weight.std()) < FAINT:
+            nn.init.kaiming_normal_(weight)  # else it drowns in the epsilon of the normalisation that follows
+        elif weight.ndim == 1 and float(weight.abs().max()) < 0.1 and (part in norms or not weight.any()):
+            nn.init.uniform_(weight, 0.1, 0.3)  # zero in some libraries, about 0.02 in others
+    for name, parameter in module.named_parameters():
+        if name.endswith("attention_biases"):  # by distance, zero comes first; LeViT knows of places by these alone
+            parameter.data[:, 0] += NEARNESS
+    _normalise(module, norms, _textures(2, size))
+    return module
+
+
+def _normalise(module: nn.Module, norms: Sequence[_BatchNorm], pixels: Tensor) -> None:
+    """Batch statistics as they are, instead of zero and one."""
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train().momentum = 1.0
+    if norms:
+        with torch.no_grad():
+            module(pixels)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.eval().momentum = momentum
+
+
+def _textures(count: int, size: Size) -> Tensor:
+    """(count, 3, H, W) with structure at several scales, about zero in mean and one in deviation."""
+    generator = torch.Generator().manual_seed(0)
+    layers = [
+        nn.functional.interpolate(torch.randn(count, 3, edge, edge, generator=generator), size, mode="bilinear")
+        for edge in (3, 8, 24, 64)
+    ]
+    total = torch.stack(layers).sum(0)
+    return total / total.std()
+
+
+def _upright(classifier: Classifier) -> str:
+    """Whether the maps of the layer, or of each that is fused in it, and these side by side pass the test."""
+    layer = classifier.target_layer
+    assert layer is not None
+    alone = [(part,) for part in layer.parts]
+    return "yes" if all(_passes(classifier, layers) for layers in [layer.layers, *alone]) else "no"
+
+
+def _passes(classifier: Classifier, layers: Sequence[TargetLayer]) -> bool:
+    height, width = classifier.transform(Image.new("RGB", (64, 64))).shape[1:]
+    with tap(classifier, layers) as run:
+        shares = (quadrant_shares(lambda given: run(given).activations, _textures(n, (height, width))) for n in BATCHES)
+        return any(map(right_way_up, shares))
+
+
+def _each(values: Iterable[str]) -> str:
+    """One value, or those of several layers where they differ."""
+    values = list(values)
+    return values[0] if len(set(values)) == 1 else " + ".join(values)

@@ -1,0 +1,55 @@
+"""Files that are neither on the Hub nor on Kaggle, checked by their hash, and where they are kept."""
+
+import os
+import threading
+import urllib.request
+from pathlib import Path
+from urllib.error import URLError
+
+from xaihub.errors import DownloadError, HubUnreachableError
+from xaihub.folders import file_digest
+from xaihub.progress import Progress, silent
+
+__all__ = ["cache_folder", "fetch_checked"]
+
+
+def cache_folder() -> Path:
+    """Where files that are not from the Hub are kept: XAIHUB_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("XAIHUB_CACHE") or Path.home() / ".cache" / "xaihub")
+
+
+def fetch_checked(url: str, folder: Path, *, progress: Progress = silent) -> Path:
+    """The file of an address whose name ends in the first digits of its sha256, checked, from the cache or fresh.
+
+    Raises:
+        HubUnreachableError: nobody answers there.
+        DownloadError: what came has another hash.
+    """
+    name = url.rsplit("/", 1)[-1]
+    expected = name.rsplit("-", 1)[-1].split(".")[0]
+    file = folder / name
+    if file.is_file() and _starts_with(file, expected):
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer, draft.open("wb") as out:  # noqa: S310  torchvision's own
+            total, done = int(answer.headers.get("Content-Length") or 0), 0
+            while chunk := answer.read(2**20):
+                out.write(chunk)
+                done += len(chunk)
+                progress(min(1.0, done / total) if total else 0.0, f"Downloading {name}")
+        if not _starts_with(draft, expected):
+            raise DownloadError(f"{name} did not arrive whole: its sha256 does not begin with {expected}. Try again.")
+        os.replace(draft, file)
+    except (URLError, ConnectionError, TimeoutError) as error:
+        raise HubUnreachableError(
+            f"The server of torchvision's weights does not answer, so {name} cannot be had now."
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return file
+
+
+def _starts_with(file: Path, digits: str) -> bool:
+    return file_digest(file).startswith(digits)
