@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import TINY, build, picture
 from torch import Tensor, nn
-from toy_networks import SmallNet, TokenNet, classifier_of
+from toy_networks import SmallNet, classifier_of
 
 from xaihub.cams import CAMS
 from xaihub.errors import TargetLayerError
@@ -88,9 +88,9 @@ def test_a_layer_of_ones_own_choice_is_among_them(residual):
 
 
 def test_the_blocks_of_a_transformer_are_its_stages():
-    classifier = classifier_of(TokenNet(read="patches"))
-    shown = stages(classifier, most=4)
-    assert names(shown) == ["embed", "blocks.0", "blocks.1", classifier.target_layer.name]
+    shown = stages(classifier_of(build(TINY["vit"]), (64, 64)))
+    assert names(shown)[-2:] == ["vit.layers.0", "vit.layers.1"]
+    assert not any("attention" in name or "mlp" in name for name in names(shown))
     assert shown[-1].prefix_tokens == 1
 
 

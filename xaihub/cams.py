@@ -121,6 +121,9 @@ def eigengradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 def smooth_gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Smooth Grad-CAM++ (Omeiza et al., 2019, eq. 7 to 10): Grad-CAM++ with its derivatives averaged over noisy copies.
 
+    The second derivative stands above the line, as in Grad-CAM++; the paper prints the first there. torch-cam takes
+    the ReLU of the last copy's gradient and weighs the last copy's activations, not the picture's.
+
     Args:
         gradients: (S, N, K, h, w), of S noisy copies of each picture.
     """
@@ -148,7 +151,7 @@ def _first_component(maps: Tensor, rising_with: Tensor) -> Tensor:
     return torch.where(agrees < 0, -projection, projection).view(count, rows, columns)
 
 
-@method("cam", needs=("target layer",), title="CAM", passes=1, signed=True)
+@method("cam", needs=("target layer",), title="CAM", signed=True)
 def cam_exact(query: Query) -> tuple[Evidence, ...]:
     """CAM (Zhou et al., 2016, eq. 2): channels weighted as the linear head weighs them; exact, or not shown at all.
 

@@ -64,7 +64,12 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
                 raise error(f"{name} cannot run here. {missing}")
             reasons[name] = (missing,)
             continue
-        evidence[name] = METHODS[name].run(query)
+        try:
+            evidence[name] = METHODS[name].run(query)
+        except TargetLayerError as error:  # found out only when it ran; who did not name it still gets the others
+            if methods is not None:
+                raise
+            reasons[name] = (str(error),)
     notes = reasons | {name: tuple(sentences) for name, sentences in query.notes.items()}
     view = query.view
     return Explanation(

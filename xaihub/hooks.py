@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -35,24 +36,41 @@ def watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
         yield
 
 
+class _Found:
+    """How many passes are under way through a module, and which of its parts were in training mode before."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.training: list[nn.Module] = []
+
+
+_EVALUATED: WeakKeyDictionary[nn.Module, _Found] = WeakKeyDictionary()
+
+
 @contextmanager
 def evaluating(module: nn.Module, lock: threading.RLock) -> Iterator[None]:
     """While open, every part of the module is in eval mode; afterwards each part is as it was.
 
-    The lock is held only if there is something to restore: two threads must not restore each other's mode.
+    Passes on several threads may overlap: the last one to end restores what the others found.
+
+    Args:
+        lock: held at both ends, not in between.
     """
-    if not any(part.training for part in module.modules()):
-        yield
-        return
     with lock:
-        training = [part for part in module.modules() if part.training]
-        for part in training:
+        found = _EVALUATED.setdefault(module, _Found())
+        found.passes += 1
+        for part in [part for part in module.modules() if part.training]:
             part.training = False
-        try:
-            yield
-        finally:
-            for part in training:
-                part.training = True
+            found.training.append(part)
+    try:
+        yield
+    finally:
+        with lock:
+            found.passes -= 1
+            if not found.passes:
+                del _EVALUATED[module]
+                for part in found.training:
+                    part.training = True
 
 
 def float_tensors(output: Any) -> Iterator[Tensor]:

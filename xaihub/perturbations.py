@@ -33,6 +33,8 @@ OCCLUDED = 7  # the window's side is a seventh of the picture's, and it moves by
 def scorecam(activations: Tensor, scores: Tensor) -> Tensor:
     """(h, w), Score-CAM (Wang et al., 2020, eq. 6 to 8): channels weighted by what the picture scores through them.
 
+    The score of a black picture, which the paper takes away from each, falls out of the softmax.
+
     Args:
         activations: (K, h, w).
         scores: (K,), the target's logit for the picture seen through each channel alone.
@@ -48,7 +50,10 @@ def _scorecam(query: Query) -> Tensor:
 
 
 def _seen_through(query: Query) -> Iterator[Tensor]:
-    """The pixels times each channel's activations, enlarged and scaled to [0, 1] (eq. 4 and 5), in batches."""
+    """The pixels times each channel's activations, enlarged and then scaled to [0, 1] (eq. 4 and 5), in batches.
+
+    Corners on corners, as in pytorch-grad-cam; torch-cam scales first and so has other masks.
+    """
     pixels = query.view.pixels
     for maps in query.activations.split(BATCH):
         masks = interpolate(maps[:, None], pixels.shape[2:], mode="bilinear", align_corners=True)
@@ -59,7 +64,9 @@ def _seen_through(query: Query) -> Iterator[Tensor]:
 def ablationcam(activations: Tensor, scores: Tensor, score: Tensor) -> Tensor:
     """(h, w), Ablation-CAM (Desai & Ramaswamy, 2020, eq. 3 and 4): channels weighted by the fall without them.
 
-    The fall is divided by the size of the score, not by the score: a negative one would turn the map over.
+    The fall is divided by the size of the score, not by the score: a negative one would turn the map over, as it does
+    in pytorch-grad-cam. A channel that is left out is zero, as in the paper; pytorch-grad-cam writes 1e7 less than the
+    smallest value where the layer has negative ones, far outside of what the network knows.
 
     Args:
         activations: (K, h, w).

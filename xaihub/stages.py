@@ -154,13 +154,14 @@ def _passed_by_all(traced: Trace, live: Sequence[Seen]) -> list[Seen]:
 
 
 def _ends_of_blocks(seen: Sequence[Seen], most: int) -> list[Seen]:
-    """The outputs of the largest parts of the network that are at least so many; all, where there are fewer.
+    """The outputs of the largest parts of the network that are enough to choose so many from; all, where none are.
 
-    What a block gives says more than what lies inside it.
+    What a block gives says more than what lies inside it. Enough is half as many again: ResNet's four layers and the
+    four parts of its stem would else be all that is shown.
     """
     for depth in range(max((_depth(each) for each in seen), default=0)):
         outer = [each for each in seen if _depth(each) <= depth]
-        if len(outer) >= most:
+        if len(outer) >= 3 * most // 2:
             return outer
     return list(seen)
 

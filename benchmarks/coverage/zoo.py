@@ -12,16 +12,8 @@ from benchmarks.coverage.transformers_zoo import CLASSES, Size
 from xaihub.errors import UnsupportedModelError
 from xaihub.families import family_of
 
-TINY_EDGE = 128  # pixels: four places each way after five halvings; more where each place sees half of the picture
-EDGES = {
-    "perceiver": 64,
-    "efficientnet": 256,
-    "levit": 256,
-    "mobilenet_v1": 256,
-    "mobilenet_v2": 256,
-    "mobilevitv2": 256,
-    "pp_lcnet": 256,
-}
+TINY_EDGE = 128  # pixels: four places each way after five halvings
+EDGES = {"perceiver": (64,)}  # of types that take no others
 TORCHVISION_EDGE = 160
 TIMM_EDGES = (160, 224, 256)  # where the network can be given these; else its own
 
@@ -54,15 +46,15 @@ def transformers_members() -> list[Member]:
 
 def transformers_member(kind: str, head: str) -> Member:
     """The tiny network of one type and class."""
-    edge = EDGES.get(kind, TINY_EDGE)
+    edges = EDGES.get(kind, (TINY_EDGE, 2 * TINY_EDGE, 3 * TINY_EDGE))
 
     def open_sized(size: Size) -> nn.Module:
         return transformers_zoo.build(kind, head, size)
 
-    def fixed(_size: Size) -> nn.Module:
-        return transformers_zoo.build(kind, head, (edge, edge))
+    def fixed(size: Size) -> nn.Module:
+        return transformers_zoo.build(kind, head, (size[0], size[0]))
 
-    return Member("transformers", kind, head, (open_sized, fixed), (edge,), _refusal(kind, head))
+    return Member("transformers", kind, head, (open_sized, fixed), edges, _refusal(kind, head))
 
 
 def _refusal(kind: str, head: str) -> str:
@@ -92,7 +84,7 @@ def torchvision_member(name: str) -> Member:
     def sized(size: Size) -> nn.Module:
         return build(size, image_size=size[0]) if size[0] == size[1] else build(size, input_size=size)
 
-    return Member("torchvision", name, name, (sized, build), (TORCHVISION_EDGE, 224))
+    return Member("torchvision", name, name, (sized, build), (TORCHVISION_EDGE, 224, 320))
 
 
 def timm_members() -> Iterator[Member]:
@@ -125,5 +117,5 @@ def timm_member(module: str, name: str) -> Member:
         return timm.create_model(name, num_classes=CLASSES, img_size=size)
 
     edge = timm.get_pretrained_cfg(name).input_size[1]
-    edges = (*(smaller for smaller in TIMM_EDGES if smaller < edge), edge)
+    edges = (*(smaller for smaller in TIMM_EDGES if smaller < edge), edge, 2 * edge)
     return Member("timm", module, name, (sized, plain), edges)

@@ -1,5 +1,6 @@
 """From a question about the layers to what the Layers page shows. Knows nothing of gradio, as the desk that it uses."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -119,12 +120,14 @@ class LayersDesk:
         if explored.shown is None:
             return explored
         if projection not in explored.planes:
-            limited = until(self.desk.settings.compute_seconds, progress, entry.title)
+            limited = until(self.desk.settings.embed_seconds, progress, entry.title)
+            if entry.module and entry.module not in sys.modules:
+                limited(0.0, f"Loading {entry.package}: the first time takes a while")
             vectors, queries = explored.shown.embedded.vectors, explored.strip.vectors
             planes = []
             for i, (rows, query) in enumerate(zip(vectors, queries, strict=True)):
-                limited(i / len(vectors), f"{entry.title} of layer {i + 1} of {len(vectors)}")
                 planes.append(project(projection, rows.numpy(), query.numpy()))
+                limited((i + 1) / len(vectors), f"{entry.title} of layer {i + 1} of {len(vectors)}")
             explored = replace(explored, planes=explored.planes | {projection: in_step(planes)})
         return replace(explored, choices=explored.choices | {"projection": projection})
 

@@ -32,7 +32,7 @@
     follow();
   });
 
-  document.addEventListener("DOMContentLoaded", () => {
+  const begin = () => {
     show();
     new MutationObserver(() => {
       follow();
@@ -41,7 +41,10 @@
         if (here !== link.hasAttribute("aria-current")) here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
       }
     }).observe(document.body, { childList: true, subtree: true });
-  });
+  };
+  // gradio adds this script when the page has been read, so the event may be over
+  if (document.body) begin();
+  else document.addEventListener("DOMContentLoaded", begin);
 
   const fill = (figure, stack, caption) => {
     figure.querySelector(".xh-stack")?.remove();

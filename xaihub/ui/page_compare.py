@@ -16,9 +16,9 @@ from xaihub.ui.finding import Finder
 from xaihub.ui.layout_compare import VARIES, WELCOME, Layout, visible
 from xaihub.ui.menus import PREDICTED, class_choices, method_choices
 from xaihub.ui.pace import total_in_words
-from xaihub.ui.page_explain import MODEL_WORK, TO_ANSWER, progress_bar
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import Stops
+from xaihub.ui.wiring import MODEL_WORK, TO_ANSWER, progress_bar
 from xaihub.ui.words import BROKEN, alarm, note, planned, status
 
 if TYPE_CHECKING:

@@ -16,20 +16,14 @@ from xaihub.ui.layout_explain import WELCOME, Layout
 from xaihub.ui.menus import AUTOMATIC, PREDICTED, RUNNER_UP
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import Stops
+from xaihub.ui.wiring import MODEL_WORK, TO_ANSWER, progress_bar
 from xaihub.ui.words import BROKEN, alarm, note, planned, status
 
-__all__ = ["MODEL_WORK", "TO_ANSWER", "ExplainPage", "progress_bar"]
+__all__ = ["ExplainPage"]
 
 logger = logging.getLogger(__name__)
 
 Updates = dict[Any, Any]
-MODEL_WORK: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}  # one classifier at a time
-TO_ANSWER = """() => {
-  if (window.innerWidth >= 900) return;
-  const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const shown = [...document.querySelectorAll("#xh-alert, #xh-results")].find((part) => part.offsetHeight > 0);
-  shown?.scrollIntoView({ behavior: calm ? "auto" : "smooth" });
-}"""
 
 
 class ExplainPage(Layout):
@@ -39,6 +33,7 @@ class ExplainPage(Layout):
         super().__init__(settings)
         self.desk, self.finder = desk, Finder()
         self.stops, self.changes = Stops(), Stops()  # questions, and changes of an answer, which give way to each other
+        self.gave_way: set[str] = set()  # whose change was ended by another question
         self._wire()
 
     def _wire(self) -> None:
@@ -183,14 +178,21 @@ class ExplainPage(Layout):
             def work(report: Progress) -> Iterator[Asked]:
                 yield self.desk.again(_still(asked), report, **{name: value or ""})
 
-            answers = self.changes.run(str(request.session_hash), work, progress_bar(progress))
-            return self._guarded(lambda: self.drawn(list(answers)[-1]), asked)
+            visitor = str(request.session_hash)
+            answers = self.changes.run(visitor, work, progress_bar(progress))
+            updates = self._guarded(lambda: self.drawn(list(answers)[-1]), asked)
+            if visitor not in self.gave_way:
+                return updates
+            self.gave_way.discard(visitor)
+            return self._nothing()  # the boxes hold the next question already
 
         return handler
 
     def give_way(self, request: gr.Request) -> None:
         """A long change of the answer ends when something else is asked: else its turn would come only then."""
-        self.changes.stop(str(request.session_hash))
+        visitor = str(request.session_hash)
+        if self.changes.stop(visitor):
+            self.gave_way.add(visitor)
 
     def stop(self, asked: Asked | None, request: gr.Request) -> Updates:
         visitor = str(request.session_hash)
@@ -277,7 +279,8 @@ class ExplainPage(Layout):
         try:
             return {self.alert: ""} | run()
         except CancelledError as error:
-            return {self.alert: note(str(error))} | self._menus(asked)
+            stands = f"{error} The earlier answer stands." if asked is not None else str(error)
+            return {self.alert: note(stands)} | self._menus(asked)
         except XaihubError as error:
             return {self.alert: alarm(str(error))} | self._menus(asked)
         except Exception:
@@ -289,8 +292,3 @@ def _still(asked: Asked | None) -> Asked:
     if asked is None:
         raise XaihubError("This result is no longer kept. Press Explain again.")
     return asked
-
-
-def progress_bar(progress: gr.Progress) -> Progress:
-    """The library's progress on gradio's bar."""
-    return lambda share, stage: progress(share, desc=stage)

@@ -19,7 +19,7 @@ __all__ = ["Dot", "curve", "groups_of", "legend_of", "marks", "scatter"]
 
 WIDTH, HEIGHT, MARGIN = 640, 460, 34  # units of the scatter's view box
 CURVE = (640, 240)
-LEFT, RIGHT, TOP, BOTTOM = 46, 16, 14, 44  # of the curve's axes
+LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 44  # of the curve's axes
 
 # eight shapes of about one area, around the middle of their 16 x 16; the last is for all further groups
 SHAPES = (
@@ -146,7 +146,9 @@ def _axis() -> str:
         f'<text class="xh-tick" x="{LEFT - 8}" y="{_up(t) + 4:.1f}">{t:g}</text>'
         for t in (0, 0.5, 1)
     )
-    return ticks + f'<text class="xh-axis" x="{(LEFT + CURVE[0]) / 2:.0f}" y="{CURVE[1] - 2}">layer</text>'
+    middle = (TOP + CURVE[1] - BOTTOM) / 2
+    across = f'<text class="xh-axis" transform="translate(12 {middle:.0f}) rotate(-90)">linear probe: accuracy</text>'
+    return ticks + across + f'<text class="xh-axis" x="{(LEFT + CURVE[0]) / 2:.0f}" y="{CURVE[1] - 2}">layer</text>'
 
 
 def _across(i: int, count: int) -> float:
