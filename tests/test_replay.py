@@ -23,7 +23,7 @@ class ChannelsLast(nn.Module):
 
     def forward(self, pixels):
         maps = self.norm(self.embed(pixels).permute(0, 2, 3, 1).contiguous())
-        return self.head(maps.view(len(maps), -1, 10).mean(1).relu())
+        return self.head(maps.view(-1).view(len(maps), -1, 10).mean(1).relu())
 
 
 class ChannelsFirstTokens(nn.Module):

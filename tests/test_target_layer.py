@@ -248,6 +248,46 @@ def test_states_that_are_as_many_as_a_grid_has_places_are_no_part_of_a_fused_lay
     assert layer.proof in ("bottleneck", "fused")
 
 
+class Latents(nn.Module):
+    """A Perceiver in miniature: 6 + 24 latents, which ask all pixels, could be prefix tokens and a map of 4 x 6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.latents = nn.Parameter(torch.randn(1, 30, 16))
+        self.embed, self.mix, self.head = nn.Linear(3, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, given: Tensor) -> Tensor:
+        pixels = self.embed(given.flatten(2).transpose(1, 2))
+        asked = (2 * self.latents @ pixels.transpose(1, 2)).softmax(-1) @ pixels
+        return self.head(self.mix(asked).relu().mean(1))
+
+
+def test_latents_that_are_as_many_as_a_map_and_its_prefix_have_are_no_map():
+    module = Latents()
+    assert next(seen for seen in trace(module, module, pixels()).seen if seen.name == "mix").live
+    with pytest.raises(TargetLayerError, match="No layer of this network keeps a map of the picture"):
+        chosen(module)
+
+
+class Patches(nn.Module):
+    """Linear patches of 8 x 8 pixels: no convolution says that there are 4 x 6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.mix, self.head = nn.Linear(192, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, given: Tensor) -> Tensor:
+        patches = nn.functional.unfold(given, 8, stride=8).transpose(1, 2)
+        return self.head(self.mix(self.embed(patches).relu()).mean(1))
+
+
+def test_patches_that_no_convolution_made_are_a_map():
+    layer = chosen(Patches())
+    assert (layer.name, layer.layout, layer.grid, layer.proof) == ("mix", "NLC", (4, 6), "bottleneck")
+
+
 def test_a_proof_takes_two_passes_and_nothing_is_remembered():
     module, passes = Gated().eval(), []
 

@@ -151,7 +151,7 @@ def _first_component(maps: Tensor, rising_with: Tensor) -> Tensor:
     return torch.where(agrees < 0, -projection, projection).view(count, rows, columns)
 
 
-@method("cam", needs=("target layer",), title="CAM", signed=True)
+@method("cam", needs=("target layer",), title="CAM", passes=1, signed=True)
 def cam_exact(query: Query) -> tuple[Evidence, ...]:
     """CAM (Zhou et al., 2016, eq. 2): channels weighted as the linear head weighs them; exact, or not shown at all.
 

@@ -42,6 +42,10 @@ _WHY_PARTIAL = (
     "No layer of this network, and no few of them together, carry everything that the answer rests on, so this is the"
     " last one that shows where: its map is a part of the reason, not the whole."
 )
+_WHY_NO_MAP = (
+    "No layer of this network keeps a map of the picture that the answer depends on, so no class activation map can"
+    " be drawn. Methods that only look at the answer (occlusion, RISE) would work."
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def choose_target_layer(module: nn.Module, forward: Forward, pixels: Tensor) -> 
     live = [seen for seen in reversed(traced.seen) if seen.live]
     if not live:
         raise TargetLayerError(_why_none(traced))
-    doubted = partial(_doubted, module, forward, pixels, traced.target)
+    doubted = partial(_doubted, module, forward, pixels, traced)
     half = traced.seen[-1].place / 2
     single = _cut(traced, live, 1, doubted)
     if single and single[0].place >= half:
@@ -123,6 +127,8 @@ def choose_target_layer(module: nn.Module, forward: Forward, pixels: Tensor) -> 
             return _fused(branches, single, _alternatives(live, (*branches, *single)))
     if single:
         return _layer(single[0], "bottleneck", _WHY_BOTTLENECK + _BUT_EARLY, _alternatives(live, single))
+    if traced.guessed and not _is_upright(module, forward, pixels, live[0]):
+        raise TargetLayerError(_WHY_NO_MAP)
     return _layer(live[0], "partial", _WHY_PARTIAL, _alternatives(live, live[:1]))
 
 
@@ -175,17 +181,18 @@ def _cut(
     return ()
 
 
-def _doubted(module: nn.Module, forward: Forward, pixels: Tensor, target: int, parts: Sequence[Seen]) -> list[Seen]:
+def _doubted(module: nn.Module, forward: Forward, pixels: Tensor, traced: Trace, parts: Sequence[Seen]) -> list[Seen]:
     """Those of the layers that a measurement speaks against: none, where together they are the cut they should be.
 
     With all of them cut off no gradient may be left at the pixels, and with all but one cut off there must be some.
-    Branches that are no maps at all, only as many numbers as a map could have (the 49 states of EfficientViM), also
-    end in cuts, so each of several layers must be the right way up as well.
+    Tensors that are no maps at all, only as many numbers as a map could have (the 49 states of EfficientViM, the
+    latents of a Perceiver), are found among branches, and where no convolution tells the sizes of maps: there each
+    layer must be the right way up as well. Elsewhere not, lest a network that looks at all places at once is refused.
     """
-    left = partial(_gradient_left, module, forward, pixels, target)
+    left = partial(_gradient_left, module, forward, pixels, traced.target)
     if left(parts):
         return list(parts)
-    if len(parts) == 1:
+    if len(parts) == 1 and not traced.guessed:
         return []
     idle = [part for part in parts if not left([other for other in parts if other is not part])]
     return idle or [part for part in parts if not _is_upright(module, forward, pixels, part)]
@@ -278,7 +285,4 @@ def _why_none(traced: Trace) -> str:
             "The gradient of the answer is zero in every layer, as in a network whose head was never trained: there is"
             " nothing to explain. Use trained weights."
         )
-    return (
-        "No layer of this network keeps a map of the picture that the answer depends on, so no class activation map can"
-        " be drawn. Methods that only look at the answer (occlusion, RISE) would work."
-    )
+    return _WHY_NO_MAP

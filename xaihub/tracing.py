@@ -68,12 +68,14 @@ class Trace:
         target: the class with the largest logit.
         wires: what each step was computed from; where no gradient arrives there are none.
         end: the number of the pixels in it.
+        guessed: whether no convolution tells what sizes maps have, so that any number of patches may be one.
     """
 
     seen: tuple[Seen, ...]
     target: int
     wires: Wiring
     end: int
+    guessed: bool = False
 
 
 def to_maps(output: Tensor, view: View, input_size: tuple[int, int]) -> Tensor:
@@ -138,7 +140,8 @@ def trace(module: nn.Module, forward: Forward, pixels: Tensor, fewest: int = FEW
     tensors = [leaf, *(kept.tensor for kept in given)]
     arrived, *gradients = torch.autograd.grad(logits[0, target], tensors, allow_unused=True)
     size = (pixels.shape[2], pixels.shape[3])
-    grids = _grids(record.convolved, size)
+    convolved = [grid for grid in record.convolved if _same_shape(grid, size)]
+    guessed, grids = not convolved, _grids(convolved or _patches(size))
     seen = []
     for place, (kept, node, gradient) in enumerate(zip(given, nodes, gradients, strict=True)):
         view = _view(tuple(kept.tensor.shape), grids, size, fewest)
@@ -149,7 +152,7 @@ def trace(module: nn.Module, forward: Forward, pixels: Tensor, fewest: int = FEW
         seen.append(Seen(tuple(kept.names), name, shape, calls, place, node, view, reached, live))
     dead = arrived is None or not arrived.any()  # as in a network that was never trained: then all wires stay
     silent = set() if dead else {each.node for each in seen if not each.reached}
-    return Trace(tuple(seen), target, [() if node in silent else row for node, row in enumerate(wires)], end)
+    return Trace(tuple(seen), target, [() if node in silent else row for node, row in enumerate(wires)], end, guessed)
 
 
 class _Kept(NamedTuple):
@@ -199,15 +202,16 @@ class _Record:
         return replace_tensor(output, tensor, copy)
 
 
-def _grids(convolved: Iterable[Grid], size: tuple[int, int]) -> list[Grid]:
-    """Sizes of maps with the input's proportions: those of the convolutions, and their halvings rounded up.
-
-    Without such convolutions the input is divided into square patches of any size.
-    """
+def _patches(size: tuple[int, int]) -> list[Grid]:
+    """Every way to divide the input into square patches."""
     common = math.gcd(*size)
-    patches = [(size[0] // edge, size[1] // edge) for edge in range(1, common + 1) if common % edge == 0]
+    return [(size[0] // edge, size[1] // edge) for edge in range(1, common + 1) if common % edge == 0]
+
+
+def _grids(found: Iterable[Grid]) -> list[Grid]:
+    """Sizes that maps may have: those that were found, and their halvings rounded up."""
     grids: dict[Grid, None] = {}
-    for rows, columns in [grid for grid in convolved if _same_shape(grid, size)] or patches:
+    for rows, columns in found:
         while rows > 1 and columns > 1:
             grids.setdefault((rows, columns))
             rows, columns = -(-rows // 2), -(-columns // 2)
