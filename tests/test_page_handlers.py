@@ -26,7 +26,7 @@ from xaihub.errors import (
 from xaihub.progress import silent
 from xaihub.ui.desk import Desk, Question
 from xaihub.ui.menus import method_choices
-from xaihub.ui.pace import Pace, time_in_words
+from xaihub.ui.pace import Pace, cost_in_words, time_in_words
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf
 from xaihub.ui.stopping import Stops
@@ -269,6 +269,11 @@ def test_the_time_of_a_pass_is_measured_and_a_method_that_ran_knows_its_own(aske
     pace.passed(classifier, 1, 0.5)
     pace.passed(classifier, 1, 0.9)  # it had to wait
     assert pace.of(classifier, METHODS["rise"]) == pytest.approx(500)
+    assert "beyond" not in cost_in_words(METHODS["rise"], classifier, pace)
+    assert cost_in_words(METHODS["occlusion"], classifier, Pace(60)) == "144 passes"  # its time is unknown
+    limited = Pace(60)
+    limited.passed(classifier, 1, 0.5)
+    assert cost_in_words(METHODS["rise"], classifier, limited).endswith("8 min here, beyond the limit of 60 s")
     pace.took(classifier, METHODS["rise"], 20.0)
     pace.took(classifier, METHODS["rise"], 0.1)  # for another class: its passes had been made
     assert pace.of(classifier, METHODS["rise"]) == 20.0

@@ -41,7 +41,7 @@ class Desk:
         self.settings = settings
         self.classifiers: Shelf[Classifier] = Shelf(settings.memory_megabytes * 2**20, classifier_bytes, self._forget)
         self.references: Shelf[ReferenceSet] = Shelf(settings.references_megabytes * 2**20, references_bytes)
-        self.pace = Pace()
+        self.pace = Pace(settings.compute_seconds)
         self._loading = threading.Lock()
         self._asked: weakref.WeakSet[Asked] = weakref.WeakSet()
 

@@ -1,5 +1,6 @@
 """How long things take on this host: measured when they run, so that a menu can say it before they run again."""
 
+import math
 import threading
 from collections.abc import Sequence
 from html import escape
@@ -16,9 +17,14 @@ TELLING = 20  # passes in a row tell more of a pass than a single one does
 
 
 class Pace:
-    """Seconds, by classifier: of one forward pass of one picture, and of each method that ran."""
+    """Seconds, by classifier: of one forward pass of one picture, and of each method that ran.
 
-    def __init__(self) -> None:
+    Args:
+        limit: seconds that one method may take on this host.
+    """
+
+    def __init__(self, limit: float = math.inf) -> None:
+        self.limit = limit
         self._passes: WeakKeyDictionary[Any, tuple[int, float]] = WeakKeyDictionary()
         self._took: WeakKeyDictionary[Any, dict[tuple[str, str], float]] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -65,7 +71,8 @@ def cost_in_words(method: "Method", classifier: "Classifier | None", pace: Pace)
     seconds = pace.of(classifier, method)
     where = " of the layers above" if method.above else ""
     time = f", about {time_in_words(seconds)} here" if seconds is not None else ""
-    return f"{passes:,} pass{'es' * (passes > 1)}{where}{time}"
+    late = f", beyond the limit of {pace.limit:.0f} s" if (seconds or 0) > pace.limit else ""
+    return f"{passes:,} pass{'es' * (passes > 1)}{where}{time}{late}"
 
 
 def total_in_words(
