@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="why a classifier answered as it did on a picture")
     explain.add_argument("repo", help=_REPO)
     explain.add_argument("image", help="the picture's file")
-    explain.add_argument("--method", action="append", metavar="NAME", help="may be repeated; default: all that can run")
+    explain.add_argument("--method", action="append", metavar="NAME", help="may be repeated; default: all cheap ones")
     explain.add_argument("--target", help="the class to explain, by label or index; default: the predicted one")
     explain.add_argument("--references", metavar="ID", help="saved references, or a dataset or folder to embed")
     explain.add_argument("--limit", type=int, default=200, help="how many pictures of a dataset to embed (200)")

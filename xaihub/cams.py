@@ -39,6 +39,10 @@ _MORE_THAN_LINEAR = (
     "CAM is exact only where the head is a mean over places and a linear layer; the layers above this one are more than"
     " that, measured by their gradient and by switching the maps off. Grad-CAM works here."
 )
+_RECTIFIED = (
+    "The head rectifies its scores before the mean: {share:.0%} of the places score below zero, so they count for"
+    " nothing, not against the class."
+)
 _BESIDE = (
     "The head also reads tokens that lie at no place (a class token): {beside:.2f} of the logit {logit:.2f} comes from"
     " them and is not in the map."
@@ -167,6 +171,9 @@ def cam_exact(query: Query) -> tuple[Evidence, ...]:
     if not all(equal for _, equal in heads) or abs(told - explained) > 0.02 * max(abs(told), abs(explained)):
         query.note("cam", _MORE_THAN_LINEAR)
         return ()
+    stopped = float(torch.cat([~gradients.any(0).flatten() for _, gradients in by_layer]).float().mean())
+    if 0 < stopped < 1:
+        query.note("cam", _RECTIFIED.format(share=stopped))
     beside = float(query.passed.beside([query.target]))
     if abs(beside) > _ROUNDING * abs(explained):
         query.note("cam", _BESIDE.format(beside=beside, logit=float(query.logits[query.target])))

@@ -39,9 +39,9 @@ class Classifier:
         notices: what had to be assumed, in words, for people.
     """
 
-    module: nn.Module
-    transform: Transform
-    labels: tuple[str, ...]
+    module: nn.Module = field(repr=False)
+    transform: Transform = field(repr=False)
+    labels: tuple[str, ...] = field(repr=False)
     target_layer: TargetLayer | None = None
     no_layer: str = ""
     activation: Activation = "softmax"

@@ -1,7 +1,7 @@
 """Writes docs/COVERAGE.md and docs/coverage.csv: `python -m benchmarks.coverage [LIBRARY ...] [--only TEXT]`.
 
 Of libraries that are named, or of networks that `--only` chooses, the rows are measured anew; others stay. What is
-measured is written at once, so a run that is cut short is not lost.
+measured is written at once, and `--missing` goes on where a run was cut short.
 """
 
 import argparse
@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.coverage", description=__doc__)
     parser.add_argument("libraries", nargs="*", metavar="LIBRARY", help=f"any of {', '.join(LIBRARIES)}; default: all")
     parser.add_argument("--only", default="", help="families or models whose name holds this text")
+    parser.add_argument("--missing", action="store_true", help="only networks that have no row yet")
     arguments = parser.parse_args(argv)
     if unknown := set(arguments.libraries) - set(LIBRARIES):
         parser.error(f"there is no library {sorted(unknown)[0]!r}; there are {', '.join(LIBRARIES)}")
@@ -30,12 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     rows, measured = read(), []
     members = chain.from_iterable(MEMBERS[library]() for library in arguments.libraries or LIBRARIES)
-    chosen = (member for member in members if arguments.only in member.family or arguments.only in member.model)
+    known = {(row.library, row.model) for row in rows if arguments.missing}
+    chosen = (
+        member
+        for member in members
+        if (arguments.only in member.family or arguments.only in member.model)
+        and (member.library, member.model) not in known
+    )
     for row in _measured(chosen):
         measured.append(row)
         rows = merged(rows, [row])
         write(rows)
-    if not arguments.only:  # what its library no longer has goes
+    if not arguments.only and not arguments.missing:  # what its library no longer has goes
         rows = [row for row in rows if row in measured or row.library not in (arguments.libraries or LIBRARIES)]
         write(rows)
     seconds = time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def _refuses_transformers(config: Config) -> str:
         return "predicts a number (problem_type 'regression'), not classes. A classifier would work."
     if kind == "shieldgemma2":
         return "is a vision-language model that answers with words, not an image classifier."
+    if kind == "dinat" and find_spec("natten") is None:
+        return "needs the package natten (neighbourhood attention), which is not installed here."
     if kind == "imagegpt":
         return "reads a picture as a sequence of colours' numbers, so no gradient can lead back to its pixels."
     if _asks_for_more(config) or asks_for_more(config):
