@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from toy_networks import SmallNet, TokenNet, classifier_of
+from toy_networks import SmallNet, TokenNet, Twice, classifier_of
 
 from xaihub.passes import replay, tap
 from xaihub.tracing import View, from_maps, to_maps
@@ -38,20 +38,6 @@ class ChannelsFirstTokens(nn.Module):
 
     def forward(self, pixels):
         return self.head(self.mix(self.embed(pixels).flatten(2)).relu().mean(-1))
-
-
-class Twice(nn.Module):
-    """Its layer runs twice; the second time is the one that counts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embed = nn.Conv2d(3, 16, 4, stride=4)
-        self.block = nn.Conv2d(16, 16, 3, padding=1)
-        self.head = nn.Linear(16, 3)
-
-    def forward(self, pixels):
-        return self.head(self.block(self.block(self.embed(pixels)).relu()).relu().mean((-2, -1)))
 
 
 class Remembers(SmallNet):

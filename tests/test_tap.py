@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 from torch import nn
-from toy_networks import SmallNet, TokenNet, classifier_of
+from toy_networks import SmallNet, TokenNet, Twice, classifier_of
 
 from xaihub.classifier import Classifier
 from xaihub.errors import TargetLayerError
@@ -144,18 +144,6 @@ def test_half_precision_weights_give_maps_in_full_precision():
 
 
 def test_a_layer_that_runs_twice_counts_with_its_last_call():
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.embed = nn.Conv2d(3, 16, 4, stride=4)
-            self.block = nn.Conv2d(16, 16, 3, padding=1)
-            self.head = nn.Linear(16, 3)
-
-        def forward(self, x):
-            x = self.embed(x)
-            return self.head(self.block(self.block(x).relu()).mean((-2, -1)))
-
     module = Twice().eval()
     classifier = classifier_of(module)
     assert classifier.target_layer.name == "block"

@@ -4,7 +4,7 @@
 said otherwise. A map (H, W) is the sum over the three colours: signed where the sign means something, else of sizes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from xaihub.calls import biasing, rectifying
 from xaihub.cams import gradcam
 from xaihub.maps import map_method
 from xaihub.methods import Query
+from xaihub.passes import slices
+from xaihub.progress import Progress, silent
 
 __all__ = [
     "full_gradient", "fullgrad", "guided_backprop", "guided_gradcam", "input_x_gradient", "integrated_gradients",
@@ -22,12 +24,6 @@ __all__ = [
 ]  # fmt: skip
 
 Score = Callable[[Tensor], Tensor]
-Heard = Callable[[int, int], None]  # told how many of how many steps are done
-
-
-def _unheard(done: int, of: int) -> None:
-    """Progress that nobody watches."""
-
 
 BATCH = 10  # noisy copies or steps at once, with their graph
 STEPS = 50  # of integrated gradients
@@ -69,7 +65,7 @@ def guided_gradcam(guided: Tensor, coarse: Tensor) -> Tensor:
 
 
 def integrated_gradients(
-    score: Score, pixels: Tensor, steps: int = STEPS, baseline: float = 0.0, heard: Heard = _unheard
+    score: Score, pixels: Tensor, steps: int = STEPS, baseline: float = 0.0, progress: Progress = silent
 ) -> Tensor:
     """Integrated gradients (Sundararajan et al., 2017, eq. 1), on the straight line from a flat picture.
 
@@ -83,8 +79,8 @@ def integrated_gradients(
     places = torch.tensor((nodes + 1) / 2, dtype=pixels.dtype, device=pixels.device)
     shares = torch.tensor(weights / 2, dtype=pixels.dtype, device=pixels.device)
     total = torch.zeros_like(pixels)
-    for some in _slices(steps):
-        heard(some.start, steps)
+    for some in slices(steps, BATCH):
+        progress(some.start / steps, f"Integrated gradients: {some.start} of {steps} steps")
         line = baseline + places[some, None, None, None] * (pixels - baseline)
         total += (shares[some, None, None, None] * pixel_gradient(score, line)).sum(0, keepdim=True)
     return (pixels - baseline) * total
@@ -96,7 +92,7 @@ def smoothgrad(
     copies: int = COPIES,
     noise: float = NOISE,
     seed: int = 0,
-    heard: Heard = _unheard,
+    progress: Progress = silent,
 ) -> Tensor:
     """SmoothGrad (Smilkov et al., 2017, eq. 1): the gradient averaged over copies of the picture with noise.
 
@@ -107,8 +103,8 @@ def smoothgrad(
     generator = torch.Generator().manual_seed(seed)
     spread = noise * float(pixels.max() - pixels.min())
     total = torch.zeros_like(pixels)
-    for some in _slices(copies):
-        heard(some.start, copies)
+    for some in slices(copies, BATCH):
+        progress(some.start / copies, f"SmoothGrad: {some.start} of {copies} steps")
         drawn = torch.randn((some.stop - some.start, *pixels.shape[1:]), generator=generator).to(pixels)
         total += pixel_gradient(score, pixels + spread * drawn).sum(0, keepdim=True)
     return total / copies
@@ -161,10 +157,6 @@ def _gradients(total: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(t) if gradient is None else gradient for t, gradient in zip(tensors, found, strict=True)]
 
 
-def _slices(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
-
-
 # As methods
 
 
@@ -197,7 +189,7 @@ def _integrated_gradients(query: Query) -> Tensor:
     The flat picture is zero after preprocessing: the mean colour, for most models.
     """
     pixels = query.view.pixels
-    terms = integrated_gradients(_score(query), pixels, heard=_heard(query, "Integrated gradients"))
+    terms = integrated_gradients(_score(query), pixels, progress=query.progress)
     rise = float(query.logits[query.target] - query.classifier.logits(torch.zeros_like(pixels))[0, query.target])
     query.note(
         "integrated-gradients",
@@ -210,7 +202,7 @@ def _integrated_gradients(query: Query) -> Tensor:
 @map_method("smoothgrad", title="SmoothGrad", passes=3 * COPIES, clip=CLIP, claim=SENSITIVE)
 def _smoothgrad(query: Query) -> Tensor:
     """SmoothGrad (Smilkov et al., 2017): the gradient averaged over copies of the picture with noise, in size."""
-    return smoothgrad(_score(query), query.view.pixels, heard=_heard(query, "SmoothGrad"))[0].abs().sum(0)
+    return smoothgrad(_score(query), query.view.pixels, progress=query.progress)[0].abs().sum(0)
 
 
 @map_method("fullgrad", title="FullGrad", passes=3, claim=SENSITIVE)
@@ -239,7 +231,3 @@ def _guided(query: Query, name: str) -> Tensor:
     if not relus:
         query.note(name, "This network has no ReLU, so there is nothing to guide: this is the plain gradient.")
     return guided
-
-
-def _heard(query: Query, what: str) -> Heard:
-    return lambda done, of: query.progress(done / of, f"{what}: {done} of {of} steps")

@@ -76,9 +76,7 @@ def told(report: dict[str, Any]) -> list[str]:
         because.setdefault(reason, []).append(name)
     lines += [f"  not by {', '.join(names)}: {reason}" for reason, names in because.items()]
     lines += [f"  note: {notice}" for notice in report["notices"]]
-    return [
-        "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line) for line in lines
-    ]
+    return [_printable(line) for line in lines]
 
 
 def _printable(line: str) -> str:

@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from xaihub.classifier import Classifier
-from xaihub.errors import TargetLayerError
-from xaihub.hooks import evaluating, first_tensor, part_of, watching
+from xaihub.passes import listening
 from xaihub.progress import Progress, silent
 from xaihub.references import ReferenceSet
 from xaihub.target_layer import TargetLayer
@@ -95,24 +94,16 @@ def means(classifier: Classifier, layers: Sequence[TargetLayer]) -> Iterator[Cal
     kept: dict[str, Tensor] = {}
     size = [(0, 0)]
 
-    def keep(name: str, output: Any) -> None:
-        tensor = first_tensor(output, part_of(name)[1])
-        if tensor is None:
-            raise TargetLayerError(f"Layer {name} gave no tensor. Choose another layer.")
+    def keep(name: str, tensor: Tensor, _output: Any) -> None:
         kept[name] = to_maps(tensor, views[name], size[0]).float().mean((-2, -1)).cpu()  # the last call counts
 
     def run(pixels: Tensor) -> list[Tensor]:
         kept.clear()
         size[0] = (pixels.shape[2], pixels.shape[3])
-        with torch.no_grad():
-            logits = classifier._forward(pixels)
-        silent_ones = [name for name in views if name not in kept]
-        if silent_ones:
-            raise TargetLayerError(f"Layer {silent_ones[0]} did not run for these pictures. Choose another layer.")
+        logits = forward(pixels)
         return [*(kept[layer.name] for layer in layers), logits.cpu()]
 
-    watched = {name: classifier.module.get_submodule(part_of(name)[0]) for name in views}
-    with evaluating(classifier.module, classifier.lock), watching(watched, keep):
+    with listening(classifier, layers, keep) as forward:
         yield run
 
 

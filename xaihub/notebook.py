@@ -15,7 +15,9 @@ from PIL import Image, ImageDraw
 
 from xaihub.images import blend, resize_heatmap, thumbnail
 
-__all__ = ["LARGE", "MOST_FIGURES", "SMALL", "bars", "card", "facts", "figure", "notes", "row", "text"]
+__all__ = [
+    "LARGE", "MOST_FIGURES", "SMALL", "bars", "card", "facts", "figure", "notes", "picture_address", "row", "text",
+]  # fmt: skip
 
 LARGE, SMALL = 224, 144  # pixels of a picture's longer edge
 MOST_TEXT = 300  # characters of a sentence; of a name a third
@@ -78,7 +80,7 @@ def figure(
     wide = max(shown.width, min(edge, SMALL))
     return (
         f'<div style="width:{wide}px;{_FONT}">{_heading(heading)}'
-        f'<img src="{_uri(shown)}" width="{shown.width}" height="{shown.height}" alt="{text(caption)}"'
+        f'<img src="{picture_address(shown)}" width="{shown.width}" height="{shown.height}" alt="{text(caption)}"'
         f' style="display:block;margin:0;border-radius:6px;max-width:100%">'
         f'<div style="{_SMALL_TEXT};margin-top:3px;overflow-wrap:anywhere">{text(caption)}</div></div>'
     )
@@ -145,8 +147,8 @@ def _weight(marked: bool) -> str:
     return f"font-weight:{600 if marked else 400};overflow-wrap:anywhere"
 
 
-def _uri(picture: Image.Image) -> str:
-    """The picture itself as an address."""
+def picture_address(picture: Image.Image, quality: int = 88) -> str:
+    """The picture itself as a `data:` address of a JPEG."""
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=88)
+    picture.convert("RGB").save(stream, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

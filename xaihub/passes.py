@@ -15,7 +15,7 @@ from xaihub.hooks import evaluating, first_tensor, part_of, replace_tensor, watc
 from xaihub.target_layer import TargetLayer
 from xaihub.tracing import from_maps, to_maps
 
-__all__ = ["Pass", "replay", "tap"]
+__all__ = ["Pass", "listening", "replay", "slices", "tap", "target_layer_of"]
 
 
 class Pass:
@@ -131,13 +131,64 @@ def _standing_for(maps: Tensor, finest: tuple[int, int]) -> Tensor:
     return (rows[:, None] * columns).to(maps)
 
 
+def slices(count: int, size: int) -> Iterator[slice]:
+    """So many things in order, at most `size` at once: what goes through a network together."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def target_layer_of(classifier: Classifier) -> TargetLayer:
+    """The layer that is explained.
+
+    Raises:
+        TargetLayerError: the classifier has no layer that shows where.
+    """
+    if classifier.target_layer is None:
+        raise TargetLayerError(classifier.no_layer or f"No target layer was chosen for {classifier.repo_id}.")
+    return classifier.target_layer
+
+
+@contextmanager
+def listening(
+    classifier: Classifier, layers: Sequence[TargetLayer], heard: Callable[[str, Tensor, Any], Any]
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """While open, gives `run(pixels)` -> logits (N, C) that calls `heard` each time one of the layers ran.
+
+    It records no graph unless `heard` asks for one. The classifier is left as it was: no hook, no mode, no gradient of
+    a parameter. Safe from several threads.
+
+    Args:
+        heard: (a layer's name, its tensor, all that its module gave) -> what goes on in place of the last, or None.
+    """
+    ran: set[str] = set()
+
+    def hear(name: str, output: Any) -> Any:
+        tensor = first_tensor(output, part_of(name)[1])
+        if tensor is None:
+            raise TargetLayerError(f"Layer {name} gave no tensor. Choose another layer.")
+        ran.add(name)
+        return heard(name, tensor, output)
+
+    def run(pixels: Tensor) -> Tensor:
+        ran.clear()
+        with torch.no_grad():
+            logits = classifier._forward(pixels)
+        silent = [layer.name for layer in layers if layer.name not in ran]
+        if silent:
+            these = "this picture" if len(pixels) == 1 else "these pictures"
+            raise TargetLayerError(f"Layer {silent[0]} did not run for {these}. Choose another layer.")
+        return logits
+
+    watched = {layer.name: classifier.module.get_submodule(part_of(layer.name)[0]) for layer in layers}
+    with evaluating(classifier.module, classifier.lock), watching(watched, hear):
+        yield run
+
+
 @contextmanager
 def tap(classifier: Classifier, layers: Sequence[TargetLayer] = ()) -> Iterator[Callable[[Tensor], Pass]]:
     """While open, gives `run(pixels) -> Pass`; the only place where a classifier is explained by touching it.
 
     Below the first layer nothing is recorded. There its raw output becomes the leaf that gradients are taken to,
-    and the network goes on with a copy, so a later in-place operation cannot overwrite what we hold. The classifier
-    is left as it was: no hook, no mode, no gradient of a parameter. Safe from several threads.
+    and the network goes on with a copy, so a later in-place operation cannot overwrite what we hold.
 
     Args:
         layers: what to keep; the target layer if none are named.
@@ -145,19 +196,13 @@ def tap(classifier: Classifier, layers: Sequence[TargetLayer] = ()) -> Iterator[
     Raises:
         TargetLayerError: the classifier has no layer that shows where.
     """
-    target = classifier.target_layer
-    if not layers and target is None:
-        raise TargetLayerError(classifier.no_layer or f"No target layer was chosen for {classifier.repo_id}.")
-    layers = tuple(layers) if layers or target is None else target.layers
+    layers = tuple(layers) or target_layer_of(classifier).layers
     kept: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
-    def keep(name: str, output: Any) -> Any:
+    def keep(name: str, tensor: Tensor, output: Any) -> Any:
         calls[name] += 1
-        torch.set_grad_enabled(True)  # from here up; this thread's mode ends with the no_grad block below
-        tensor = first_tensor(output, part_of(name)[1])
-        if tensor is None:
-            raise TargetLayerError(f"Layer {name} gave no tensor. Choose another layer.")
+        torch.set_grad_enabled(True)  # from here up; this thread's mode ends with the pass
         # of a layer that runs several times the last call counts; one above another layer stays in its graph
         kept[name] = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         return replace_tensor(output, tensor, kept[name].clone())
@@ -165,16 +210,11 @@ def tap(classifier: Classifier, layers: Sequence[TargetLayer] = ()) -> Iterator[
     def run(pixels: Tensor) -> Pass:
         kept.clear()
         calls.clear()
-        with torch.no_grad():
-            logits = classifier._forward(pixels)
-        silent = [layer.name for layer in layers if layer.name not in kept]
-        if silent:
-            raise TargetLayerError(f"Layer {silent[0]} did not run for this picture. Choose another layer.")
+        logits = forward(pixels)
         tensors, size = [kept[layer.name] for layer in layers], (pixels.shape[2], pixels.shape[3])
         return Pass(logits, tensors, layers, size, dict(calls))
 
-    watched = {layer.name: classifier.module.get_submodule(part_of(layer.name)[0]) for layer in layers}
-    with evaluating(classifier.module, classifier.lock), watching(watched, keep):
+    with listening(classifier, layers, keep) as forward:
         yield run
 
 

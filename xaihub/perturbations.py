@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from xaihub.classifier import Classifier
 from xaihub.maps import map_method
 from xaihub.methods import Query
-from xaihub.passes import replay
+from xaihub.passes import replay, slices
 
 __all__ = ["Masks", "ablationcam", "occlusion", "rise", "rise_masks", "scorecam", "windows"]
 
@@ -199,12 +199,12 @@ def _rise(query: Query) -> Tensor:
     masks = rise_masks((height, width), RISE_MASKS)
     logits = query.once("rise", lambda: _answers(query, _under(query, masks), RISE_MASKS, "RISE"))
     probabilities = query.classifier.probabilities(logits)[:, query.target]
-    return rise((masks.enlarged(some) for some in _slices(RISE_MASKS)), probabilities.cpu()).to(logits.device)
+    return rise((masks.enlarged(some) for some in slices(RISE_MASKS, BATCH)), probabilities.cpu()).to(logits.device)
 
 
 def _under(query: Query, masks: Masks) -> Iterator[Tensor]:
     pixels = query.view.pixels
-    for some in _slices(len(masks.grids)):
+    for some in slices(len(masks.grids), BATCH):
         yield pixels * masks.enlarged(some)[:, None].to(pixels)
 
 
@@ -263,15 +263,11 @@ def _occlusion(query: Query) -> Tensor:
 
 def _with_window(query: Query, covered: list[tuple[int, int, int, int]]) -> Iterator[Tensor]:
     pixels = query.view.pixels
-    for some in _slices(len(covered)):
+    for some in slices(len(covered), BATCH):
         batch = pixels.repeat(len(covered[some]), 1, 1, 1)
         for picture, (top, left, bottom, right) in zip(batch, covered[some], strict=True):
             picture[:, top:bottom, left:right] = 0
         yield batch
-
-
-def _slices(count: int) -> list[slice]:
-    return [slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
 
 
 def _answers(query: Query, batches: Iterable[Tensor], count: int, what: str) -> Tensor:

@@ -11,9 +11,8 @@ from torch import Tensor
 from xaihub.cams import CAMS, fuse
 from xaihub.classifier import Classifier
 from xaihub.cuts import latest_cut
-from xaihub.errors import TargetLayerError
 from xaihub.methods import METHODS, Query
-from xaihub.passes import tap
+from xaihub.passes import tap, target_layer_of
 from xaihub.records import Evidence, Prediction
 from xaihub.target_layer import TargetLayer
 from xaihub.tracing import Seen, Trace, trace
@@ -59,10 +58,8 @@ def stages(classifier: Classifier, most: int = MOST_STAGES) -> tuple[TargetLayer
     Raises:
         TargetLayerError: no layer shows where.
     """
-    if classifier.target_layer is None:
-        raise TargetLayerError(classifier.no_layer or f"No target layer was chosen for {classifier.repo_id}.")
+    targets = {part.name: part for part in target_layer_of(classifier).layers}
     traced = trace(*classifier._tracing())
-    targets = {part.name: part for part in classifier.target_layer.layers}
     live = [seen for seen in traced.seen if seen.live or targets.keys() & set(seen.names)]
     wanted = [seen for seen in live if targets.keys() & set(seen.names)]
     main = _passed_by_all(traced, live)

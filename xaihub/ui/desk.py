@@ -15,7 +15,7 @@ from xaihub.images import open_picture
 from xaihub.progress import Progress, part, silent, until
 from xaihub.ui.asking import Asked, Question, Shown
 from xaihub.ui.desk_references import layer_of, references_for
-from xaihub.ui.pace import Pace
+from xaihub.ui.pace import Pace, is_slow
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf, classifier_bytes, references_bytes
 from xaihub.ui.tokens import token_for
@@ -79,7 +79,8 @@ class Desk:
         asked = self._settled(self._main(self._watched(asked, part(progress, 0.65, 0.9))))
         yield asked
         if question.references.strip():
-            yield self._beside(asked, question, part(progress, 0.9 if self._slow(asked) else 0.7, 1.0))
+            slow = is_slow(asked.method, self._query(asked).classifier)
+            yield self._beside(asked, question, part(progress, 0.9 if slow else 0.7, 1.0))
 
     def begin(self, question: Question, progress: Progress, earlier: Sequence[Asked] = ()) -> Asked:
         """The picture after its one pass through the classifier: nothing is explained yet.
@@ -224,11 +225,6 @@ class Desk:
         """With a query that may be asked later, when its time limit and whoever watched it are gone."""
         asked.query = self._query(asked).about(progress=silent)
         return asked
-
-    def _slow(self, asked: Asked) -> bool:
-        from xaihub.methods import FEW_PASSES, METHODS
-
-        return METHODS[asked.method].cost(self._query(asked).classifier) > FEW_PASSES
 
     def _beside(self, asked: Asked, question: Question, progress: Progress) -> Asked:
         """The same with examples, or with the sentence that says why there are none: the heatmap stays either way."""

@@ -12,6 +12,7 @@ from xaihub.errors import CancelledError, UnknownNameError, XaihubError
 from xaihub.progress import Progress, part, until
 from xaihub.ui.asking import Asked, Question, Shown
 from xaihub.ui.desk import Desk
+from xaihub.ui.pace import is_slow
 from xaihub.ui.words import named_class, percent
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def compare(desk: Desk, question: Comparison, progress: Progress, earlier: Seque
     wanted = _wanted(question, asked)
     compared = Compared(question.vary, [], asked)
     for i, (one, method, target, title) in enumerate(wanted):
-        if compared.cells and _slow(method, one):
+        if compared.cells and one.query is not None and is_slow(method, one.query.classifier):
             yield _measured(compared)
         whole(i / len(wanted), title)
         compared.cells.append(
@@ -184,12 +185,6 @@ def _cell(desk: Desk, asked: Asked, method: str, target: int | None, title: str,
     explained = draft.query.target if draft.query else 0
     explanation = replace(asked.explanation, target=explained, evidence={method: shown.evidence})
     return Cell(title, method, explanation, shown, METHODS[method].cost(asked.query.classifier))
-
-
-def _slow(method: str, asked: Asked) -> bool:
-    from xaihub.methods import FEW_PASSES, METHODS
-
-    return asked.query is not None and METHODS[method].cost(asked.query.classifier) > FEW_PASSES
 
 
 def _measured(compared: Compared) -> Compared:

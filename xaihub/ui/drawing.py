@@ -3,8 +3,6 @@
 Everything that came from the Hub or a visitor is escaped here.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from xaihub.images import colourise, heat_in_words, thumbnail
+from xaihub.notebook import picture_address
 from xaihub.ui.colours import COLOURS, ends
 from xaihub.ui.words import percent
 
@@ -166,10 +165,8 @@ def legend(signed: bool = False, mixed: bool = False) -> str:
 
 def picture_uri(picture: Image.Image, largest: int = LARGEST) -> str:
     """A `data:` address of the picture, at most so large."""
-    stream = io.BytesIO()
     small = picture if max(picture.size) <= largest else thumbnail(picture, largest)
-    small.convert("RGB").save(stream, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return picture_address(small, quality=90)
 
 
 def _coloured(heatmap: "Heatmap", *, signed: bool = False) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from xaihub.classifier import Classifier
     from xaihub.methods import Method
 
-__all__ = ["Pace", "cost_in_words", "time_in_words", "total_in_words"]
+__all__ = ["Pace", "cost_in_words", "is_slow", "time_in_words", "total_in_words"]
 
 TELLING = 20  # passes in a row tell more of a pass than a single one does
 
@@ -59,6 +59,13 @@ class Pace:
         if known is not None or method.above or each is None:
             return known
         return each * method.cost(classifier)
+
+
+def is_slow(name: str, classifier: "Classifier") -> bool:
+    """Whether a method needs more passes than one may make without having been named."""
+    from xaihub.methods import FEW_PASSES, METHODS
+
+    return METHODS[name].cost(classifier) > FEW_PASSES
 
 
 def cost_in_words(method: "Method", classifier: "Classifier | None", pace: Pace) -> str:

@@ -20,6 +20,7 @@ from xaihub.ui.page_compare import ComparePage
 from xaihub.ui.page_explain import ExplainPage
 from xaihub.ui.page_layers import LayersPage
 from xaihub.ui.settings import Settings, starter_examples
+from xaihub.ui.wiring import AT_ONCE, LOOKS
 
 __all__ = ["build", "framed", "launch_options", "serve", "settle"]
 
@@ -48,11 +49,8 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         boxes = [
             page.model, page.target, page.against, page.method, page.layer, page.references, page.welcome, page.alert,
         ]  # fmt: skip
-        opened = demo.load(page.opened, None, boxes, show_progress="hidden", queue=False, api_visibility="private")
-        opened.then(
-            page.describe, [page.model, page.token], [page.about, page.alert],
-            show_progress="hidden", api_visibility="private", concurrency_id="look", concurrency_limit=4,
-        )  # fmt: skip
+        opened = demo.load(page.opened, None, boxes, **AT_ONCE)
+        opened.then(page.describe, [page.model, page.token], [page.about, page.alert], **LOOKS)
     settle(demo)
     with demo.route("Compare", "compare"), framed():
         ComparePage(settings, desk).greet(demo)
@@ -60,7 +58,7 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
     with demo.route("Layers", "layers"), framed():
         layers = LayersPage(settings, desk)
         boxes = [layers.model, layers.references, layers.target, layers.alert]
-        demo.load(layers.opened, None, boxes, show_progress="hidden", queue=False, api_visibility="private")
+        demo.load(layers.opened, None, boxes, **AT_ONCE)
     settle(demo)
     demo.queue(max_size=settings.queue)
     demo.xaihub = settings, desk

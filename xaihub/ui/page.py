@@ -1,0 +1,253 @@
+"""What happens on every page: a question is asked and stopped, a model is looked up, and what went wrong is said."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gradio as gr
+
+from xaihub.errors import CancelledError, XaihubError
+from xaihub.progress import Progress
+from xaihub.ui.boxes import Boxes
+from xaihub.ui.desk import Desk, Question
+from xaihub.ui.finding import Finder
+from xaihub.ui.menus import PREDICTED
+from xaihub.ui.results import is_refusal
+from xaihub.ui.settings import Settings
+from xaihub.ui.stopping import Stops
+from xaihub.ui.wiring import (
+    AT_ONCE,
+    LOOKS,
+    MODEL_WORK,
+    PRIVATE,
+    TO_ANSWER,
+    Updates,
+    progress_bar,
+    read,
+    token_of,
+    visitor,
+)
+from xaihub.ui.words import BROKEN, alarm, note, planned, status
+
+if TYPE_CHECKING:
+    from xaihub.classifier import Classifier
+    from xaihub.loading import Plan
+
+__all__ = ["ChangingPage", "Page"]
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[Progress], Iterator[Any]]
+
+
+class Page(Boxes):
+    """A page of questions; its layout comes from a second base."""
+
+    harmless: ClassVar[tuple[type[XaihubError], ...]] = ()  # errors after which the earlier answer stands
+    kept_is: ClassVar[str] = "This result is"
+
+    def __init__(self, settings: Settings, desk: Desk) -> None:
+        super().__init__(settings)
+        self.desk, self.stops, self.finder = desk, Stops(), Finder()
+        self._wire()
+
+    # What each page does in its own way
+
+    @abstractmethod
+    def _wire(self) -> None:
+        """Attaches what happens to the boxes."""
+
+    @abstractmethod
+    def _work(self, given: Updates, account: gr.OAuthToken | None) -> Work:
+        """What answers the question that the boxes ask, step by step."""
+
+    @abstractmethod
+    def _step(self, answer: Any, given: Updates) -> Updates:
+        """The page with what there is of the answer so far."""
+
+    def _standing(self, _given: Updates) -> Updates:
+        """The boxes as the answer that still stands was asked."""
+        return {}
+
+    # Wiring
+
+    def _model_work(self) -> dict[str, Any]:
+        """How an event is attached that runs a classifier."""
+        return MODEL_WORK | {"trigger_mode": "once", "show_progress_on": [self.progress]}
+
+    def _wire_question(self, asks: set[Any], shown: list[Any]) -> list[Any]:
+        """The events that ask: the button, and a click on an example."""
+        pressed = self.go.click(self.run, asks, shown, **self._model_work())
+        picked = self.example.select(self.pick, None, [self.picture], **AT_ONCE)
+        clicked = picked.then(self.run, asks, shown, **self._model_work())
+        for run in (pressed, clicked):
+            run.then(None, js=TO_ANSWER, **PRIVATE)  # on a telephone the answer lies below the boxes
+        return [pressed, clicked]
+
+    def _wire_typing(self, box: gr.Dropdown) -> None:
+        box.key_up(self.suggest, None, [box], trigger_mode="always_last", **LOOKS)
+
+    def _wire_download(self, button: gr.Button, make: Callable[[Any, str], str], answer: gr.State) -> None:
+        made = button.click(self.packed(make), [answer], [self.file, self.alert], **LOOKS)
+        made.success(None, js="() => document.querySelector('#xh-file').click()", **PRIVATE)
+
+    # What happens
+
+    def run(
+        self,
+        given: Updates,
+        request: gr.Request,
+        account: gr.OAuthToken | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> Iterator[Updates]:
+        """The page after its button: what is quick first, the rest when it is there."""
+        yield {self.alert: ""}
+        earlier = {self.answer: gr.update(visible=False)}  # an earlier picture's answer must not stand below an error
+        try:
+            if not given[self.picture]:
+                yield {self.alert: alarm("There is no picture yet. Choose an example, or send one of your own.")}
+                return
+            for answer in self.stops.run(visitor(request), self._work(given, account), progress_bar(progress)):
+                earlier = {}
+                yield self._step(answer, given)
+        except CancelledError as error:
+            yield {self.alert: note(str(error))} | self._standing(given)
+        except self.harmless as error:
+            yield {self.alert: alarm(str(error))} | self._standing(given)
+        except XaihubError as error:
+            yield {self.alert: self._refused(error, given[self.model]), **earlier}
+        except Exception:
+            logger.exception("%s failed for %s", self.verb, given[self.model])
+            yield {self.alert: alarm(BROKEN), **earlier}
+
+    def pick(self, chosen: gr.SelectData) -> str:
+        """The example's file; its place comes from the browser, so it is checked by being looked up."""
+        return str(dict(enumerate(self.examples))[int(chosen.index)])
+
+    def suggest(self, typed: gr.KeyUpData) -> Any:
+        if len(typed.key) > 1 and typed.key not in ("Backspace", "Delete"):
+            return gr.update()  # Enter, Tab, an arrow: nothing was typed, and new choices would open the list again
+        return gr.update(choices=self.finder.suggest(typed.input_value))
+
+    def packed(self, make: Callable[[Any, str], str]) -> Callable[[Any], Updates]:
+        """The handler of a download button: the file is made only when it is wanted."""
+
+        def handler(answer: Any) -> Updates:
+            return self._guarded(lambda: {self.file: make(self._still(answer), self.file.GRADIO_CACHE)})
+
+        return handler
+
+    def _looked(
+        self, model: str | None, token: str, more: "Callable[[Plan, Classifier | None], Updates] | None" = None
+    ) -> Updates:
+        """What the Hub says of a model before it is fetched, and what more the page makes of it."""
+        try:
+            plan = self.desk.look((model or "").strip(), token)
+            classifier = self.desk.loaded(plan)
+            about = {self.about: status(plan, classifier) if classifier else planned(plan)}
+            return about | (more(plan, classifier) if more else {})
+        except XaihubError as error:
+            return {self.about: "", self.alert: self._refused(error, model)}
+        except Exception:
+            logger.exception("Looking at %s failed", model)
+            return {self.about: "", self.alert: alarm(BROKEN)}
+
+    def _refused(self, error: XaihubError, model: str | None) -> str:
+        """What went wrong, with models that would work where another one would help."""
+        return alarm(str(error), self.finder.similar(model or "") if is_refusal(error) else [])
+
+    def _guarded(self, run: Callable[[], Updates], back: Callable[[], Updates] = dict, stands: str = "") -> Updates:
+        """What a change of the answer gives, or why not.
+
+        Args:
+            back: the boxes as they were before the change.
+            stands: what is left when it was stopped, in words.
+        """
+        try:
+            return {self.alert: ""} | run()
+        except CancelledError as error:
+            said = note(f"{error} {stands}".strip())
+        except XaihubError as error:
+            said = alarm(str(error))
+        except Exception:
+            logger.exception("A change of the answer failed after %s", self.verb)
+            said = alarm(BROKEN)
+        return {self.alert: said} | back()
+
+    def _still(self, answer: Any) -> Any:
+        if answer is None:
+            raise XaihubError(f"{self.kept_is} no longer kept. Press {self.verb} again.")
+        return answer
+
+    def _nothing(self) -> Updates:
+        """No change; gradio takes an empty dictionary for a value."""
+        return {self.alert: gr.update()}
+
+
+class ChangingPage(Page):
+    """A page whose answer has menus, and goes when another model is typed. Its answers have a `plan` and `choices`."""
+
+    references: gr.Dropdown
+    limit: gr.Slider
+    target: gr.Dropdown
+    method: gr.Dropdown
+
+    @abstractmethod
+    def _change(self, answer: Any, changes: dict[str, str], who: str, progress: Progress) -> Updates:
+        """The page with another choice."""
+
+    @abstractmethod
+    def _emptied(self) -> Updates:
+        """What the page's own boxes are without an answer."""
+
+    def _wire_model(self, answer: gr.State, *emptied: Any) -> None:
+        """What typing a model does."""
+        self._wire_typing(self.model)
+        cleared = [self.alert, self.answer, self.welcome, self.target, answer, *emptied]
+        self.model.input(self.clear, [self.model, answer], cleared, **AT_ONCE)
+        asks, about = [self.model, self.token], [self.about, self.alert]
+        self.model.input(self.describe, asks, about, trigger_mode="always_last", **LOOKS)
+
+    def _question(self, given: Updates, account: gr.OAuthToken | None, **choices: str) -> Question:
+        """What the boxes say; `choices` are those that this page alone has."""
+        return Question(
+            given[self.picture],
+            read(given, self.model),
+            read(given, self.references),
+            int(given[self.limit]),
+            target=read(given, self.target),
+            method=read(given, self.method),
+            token=token_of(given[self.token], account),
+            **choices,
+        )
+
+    def changed(self, name: str) -> Callable[..., Updates]:
+        """The handler of a menu: the same picture with another choice."""
+
+        def handler(
+            answer: Any,
+            value: str | None,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+        ) -> Updates:
+            if answer is not None and answer.choices.get(name) == (value or ""):
+                return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
+            return self._change(answer, {name: value or ""}, visitor(request), progress_bar(progress))
+
+        return handler
+
+    def clear(self, model: str, answer: Any) -> Updates:
+        """The page without an earlier model's answer; at once, since what the Hub says of the new one may be late."""
+        if answer is not None and answer.plan.repo_id == (model or "").strip():
+            return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
+        return {
+            self.alert: "",
+            self.answer: gr.update(visible=False),
+            self.welcome: gr.update(visible=True, value=self.greeting),
+            self.target: gr.update(choices=[PREDICTED], value=""),
+        } | self._emptied()
+
+    def describe(self, model: str, token: str | None, account: gr.OAuthToken | None) -> Updates:
+        """What the Hub says of a model before it is fetched."""
+        return self._looked(model, token_of(token, account))
