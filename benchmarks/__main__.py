@@ -1,15 +1,16 @@
-"""Prints every benchmark: `python -m benchmarks [gradcam|maps|memory|search|page] [--rounds N] [--quick]`."""
+"""Prints every benchmark: `python -m benchmarks [gradcam|maps|memory|search|embed|page] [--rounds N] [--quick]`."""
 
 import argparse
 import warnings
 
+from benchmarks.embedding import embedding_ratios
 from benchmarks.first_page import first_page_ratio
 from benchmarks.gradcam import peak_ratios, time_ratios
 from benchmarks.maps import all_maps
 from benchmarks.neighbours import search_ratios
 from benchmarks.timing import machine
 
-PARTS = ("gradcam", "maps", "memory", "search", "page")
+PARTS = ("gradcam", "maps", "memory", "search", "embed", "page")
 
 
 def main() -> None:
@@ -33,6 +34,8 @@ def main() -> None:
         peak_ratios("resnet18" if arguments.quick else "resnet50", 1 if arguments.quick else 16)
     if "search" in parts:
         search_ratios(rounds=max(rounds, 20))
+    if "embed" in parts:
+        embedding_ratios(2 if arguments.quick else max(3, rounds // 4))
     if "page" in parts:
         first_page_ratio(3 if arguments.quick else 7)
 

@@ -12,24 +12,29 @@ PACKAGE = ROOT / "xaihub"
 FLOORS = {
     "errors": 0, "curated": 0, "folders": 0,
     "registry": 1, "progress": 1, "images": 1, "agreement": 1, "separability": 1,
+    "augmentation": 1, "tuning_settings": 1,
+    "duplicates": 2, "fairness": 2, "splitting": 2, "scoring": 2, "figures": 2, "checkpoints": 2,
     "projections": 2, "notebook": 2, "downloads": 2, "kaggle_worker": 2, "kaggle_task": 2,
     "records": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3,
     "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
-    "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4,
-    "target_layer": 5,
+    "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4, "reference_card": 4, "generation": 4,
+    "probing": 4,
+    "target_layer": 5, "curation": 5, "pixel_store": 5,
     "classifier": 6,
     "passes": 7, "families": 7,
     "embedders": 8, "planning": 8,
     "loading": 9,
-    "references": 10,
+    "references": 10, "finetuning": 10, "measuring": 10,
     "methods": 11, "building": 11, "layer_embeddings": 11,
     "maps": 12,
     "cams": 13, "attention": 13, "perturbations": 13,
     "attributions": 14, "neighbours": 14, "stages": 14,
     "explaining": 15,
-    "": 16,  # xaihub itself: the public names
-    "ui": 17, "own_module": 17, "doctor": 17,  # neither can reach the other: no page runs a file of anybody's
-    "__main__": 18,
+    "cards": 16, "examples": 16,
+    "training_runs": 17, "evaluation_runs": 17,
+    "": 17,  # xaihub itself: the public names
+    "ui": 18, "own_module": 18, "doctor": 18, "terminal": 18,  # neither can reach the other: no page runs a file of anybody's
+    "__main__": 19,
 }  # fmt: skip
 
 OWNERS = {
@@ -39,7 +44,7 @@ OWNERS = {
     "timm": {"families.from_timm"},
     "torchvision": {"families.from_torchvision"},
     "datasets": {"datasets"},
-    "pyarrow": {"reference_files"},
+    "pyarrow": {"reference_files", "datasets"},
     "diffusers": {"generation"},
     "umap": {"projections"},
     "sklearn": {"projections"},

@@ -234,7 +234,7 @@ def test_a_token_that_cannot_be_sent_is_an_error_in_words(hub, files, token):
     assert hub.requests == []
 
 
-# Searching and publishing
+# Searching
 
 
 def test_a_search_gives_classifiers_alone_and_nothing_when_the_hub_fails(hub, files):
@@ -248,23 +248,3 @@ def test_a_search_gives_classifiers_alone_and_nothing_when_the_hub_fails(hub, fi
     assert hub_room.search_models("resnet") == []
     hub.fault(path_contains="/api/models", status=500)
     assert hub_room.search_models("vit") == []
-
-
-def test_a_folder_is_published_privately_and_only_by_who_may(hub, people, tmp_path):
-    hub.add_user("alice", token="hf_reader", role="read")
-    (tmp_path / "notes.txt").write_text("hello")
-
-    def push(repo_id: str, token: str | bool) -> str:
-        return hub_room.push_folder(tmp_path, repo_id, repo_type="dataset", token=token, message="Add notes")
-
-    assert push("alice/notes", TOKEN) == f"{hub.endpoint}/datasets/alice/notes"
-    repo = hub.repo("alice/notes", "dataset")
-    assert repo.private
-    assert repo.head.read("notes.txt") == b"hello"
-    assert repo.head.title == "Add notes"
-    for token in ("hf_mallory", "hf_reader"):
-        with pytest.raises(AccessDeniedError, match="The Hub does not let this token do that with alice/other: "):
-            push("alice/other", token)
-    with pytest.raises(AccessDeniedError, match=r"The Hub does not know this token\. Sign in again"):
-        push("alice/other", "hf_wrong")
-    assert ("dataset", "alice/other") not in hub.repos

@@ -153,14 +153,18 @@ def test_references_of_another_classifier_are_refused_with_the_remedy(classifier
     references.check(classifier)
     from dataclasses import replace
 
+    weaker = ColourCounter(0.01)
+    with torch.no_grad():
+        weaker.features.weight[0] *= 0.5
     for other in (
-        replace(classifier, revision="b" * 40),
-        replace(classifier, repo_id="somebody/else"),
+        replace(classifier, module=weaker, revision="b" * 40),
+        replace(classifier, module=weaker, repo_id="somebody/else"),
         replace(classifier, labels=("red", "green", "violet")),
         replace(classifier, target_layer=replace(classifier.target_layer, name="other")),
     ):
         with pytest.raises(ReferencesMismatchError, match=r"embedded by .* build references for this"):
             references.check(other)
+    references.check(replace(classifier, revision="b" * 40))  # the same weights at a commit that changed the card
 
 
 def test_stopping_leaves_nothing_and_progress_is_told(classifier):

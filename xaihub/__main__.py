@@ -1,14 +1,17 @@
-"""Explain a picture, or examine a classifier, from a terminal."""
+"""Explain a picture, examine a classifier, or publish what the scripts made, from a terminal."""
 
 import argparse
 import json
-import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xaihub.errors import ReferencesError, UnsupportedModelError, XaihubError
+from xaihub import hub
+from xaihub.errors import ReferencesError, UnsupportedModelError
 from xaihub.progress import Progress
+from xaihub.terminal import add_destination, bar, delivering, run
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
@@ -24,16 +27,7 @@ _REPO = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 with the reason on the error stream; the last line printed is what was made."""
-    arguments = _parser().parse_args(argv)
-    try:
-        arguments.run(arguments)
-        sys.stdout.flush()
-    except (XaihubError, FileExistsError) as error:
-        print(f"xaihub: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return run(_parser(), lambda arguments: arguments.run(arguments), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,13 +52,18 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--layer", help="examine this layer instead of the chosen one")
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(run=_doctor)
+
+    publish = commands.add_parser("publish", help="a folder that a script made, as it is, to the Hub")
+    publish.add_argument("folder", help="a dataset, a classifier or references")
+    add_destination(publish, "the folder's content")
+    publish.set_defaults(run=_publish)
     return parser
 
 
 def _explain(arguments: argparse.Namespace) -> None:
     from xaihub import explain
 
-    progress = _bar()
+    progress = bar()
     classifier, _ = _classifier(arguments, progress)
     references = _references(classifier, arguments, progress) if arguments.references else None
     progress(1.0, "")
@@ -102,8 +101,28 @@ def _lines(explanation: "Explanation") -> list[str]:
 def _doctor(arguments: argparse.Namespace) -> None:
     from xaihub.doctor import examine, told
 
-    report = examine(*_classifier(arguments, _bar()))
+    report = examine(*_classifier(arguments, bar()))
     print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else "\n".join(told(report)))
+
+
+_KINDS: Mapping[str, tuple[hub.RepoType, tuple[str, ...]]] = {
+    "dataset.json": ("dataset", ("data/*.parquet",)),
+    "references.json": ("dataset", ()),
+    "config.json": ("model", ("*.safetensors",)),
+}
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    folder = Path(arguments.folder).expanduser()
+    mark = next((name for name in _KINDS if (folder / name).is_file()), None)
+    if mark is None:
+        raise FileNotFoundError(
+            f"{arguments.folder!r} holds none of {', '.join(_KINDS)}: it is neither a dataset, nor references, nor a"
+            " classifier. Name a folder that a script of scripts/ made."
+        )
+    kind, owned = _KINDS[mark]
+    with delivering(arguments, kind=kind, mark=mark, owned=owned, message=f"Publish {folder.name}") as draft:
+        shutil.copytree(folder, draft, dirs_exist_ok=True)
 
 
 def _classifier(arguments: argparse.Namespace, progress: Progress) -> "tuple[Classifier, int]":
@@ -117,17 +136,6 @@ def _classifier(arguments: argparse.Namespace, progress: Progress) -> "tuple[Cla
     if arguments.revision:
         raise UnsupportedModelError(f"{arguments.repo} is a file of your own: leave --revision out.")
     return load_own_module(arguments.repo, target_layer=arguments.layer), 0
-
-
-def _bar() -> Progress:
-    """One line on the error stream that overwrites itself; silent where nobody watches."""
-    watched = sys.stderr.isatty()
-
-    def progress(share: float, stage: str) -> None:
-        if watched:
-            print(f"\r\033[K{f'{share:4.0%}  {stage}' if stage else ''}", end="", file=sys.stderr, flush=True)
-
-    return progress
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What is explained."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -102,6 +103,19 @@ class Classifier:
     def name(self) -> str:
         """What it is called in records: the repository at its revision."""
         return f"{self.repo_id}@{self.revision[:12]}" if self.revision else self.repo_id
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the weights and of what they are put into, in hex: the same for a folder and its copy on the Hub.
+
+        Empty for a network without weights.
+        """
+        weights = self.module.state_dict().values()
+        digest = hashlib.sha256(repr(self.module).encode())
+        for tensor in weights:
+            digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest() if weights else ""
 
     @cached_property
     def no_attention(self) -> str:

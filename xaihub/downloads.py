@@ -1,16 +1,21 @@
-"""Files that are neither on the Hub nor on Kaggle, checked by their hash, and where they are kept."""
+"""Files from neither the Hub nor Kaggle, checked by their hash, and where they are kept; the JSON of all three."""
 
+import json
 import os
 import threading
 import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 from xaihub.errors import DownloadError, HubUnreachableError
 from xaihub.folders import file_digest
 from xaihub.progress import Progress, silent
 
-__all__ = ["cache_folder", "fetch_checked"]
+__all__ = ["LARGEST_JSON", "cache_folder", "fetch_checked", "json_object"]
+
+LARGEST_JSON = 16 * 2**20  # bytes; a configuration has some thousands
 
 
 def cache_folder() -> Path:
@@ -53,3 +58,29 @@ def fetch_checked(url: str, folder: Path, *, progress: Progress = silent) -> Pat
 
 def _starts_with(file: Path, digits: str) -> bool:
     return file_digest(file).startswith(digits)
+
+
+def json_object(path: str, sizes: Mapping[str, int], owner: str, fetch: Callable[[], Path]) -> dict[str, Any]:
+    """A stranger's small JSON file, fetched only if it is small; {} where there is none.
+
+    Args:
+        path: which file.
+        sizes: path -> size in bytes, of all that there are.
+        owner: whose it is, for the messages.
+        fetch: brings it, and gives the folder that it then lies in.
+
+    Raises:
+        DownloadError: it is too large, or holds something else than a JSON object.
+    """
+    if path not in sizes:
+        return {}
+    if sizes[path] > LARGEST_JSON:
+        raise DownloadError(f"{path} of {owner} has {sizes[path] / 2**20:.0f} MB; that is no configuration.")
+    text = (fetch() / path).read_text("utf-8", errors="replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DownloadError(f"{path} of {owner} is not valid JSON ({error}). Tell its author.") from error
+    if not isinstance(value, dict):
+        raise DownloadError(f"{path} of {owner} holds a {type(value).__name__}, not a configuration.")
+    return value

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["file_digest", "folder_named", "replacing"]
+__all__ = ["file_digest", "folder_named", "refuse_taken", "replacing"]
+
+
+def refuse_taken(folder: Path, mark: str) -> None:
+    """Nothing, unless the folder holds something else than an earlier result, which has the file `mark`.
+
+    Raises:
+        FileExistsError: it does.
+    """
+    if folder.exists() and not (folder / mark).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{str(folder)!r} exists and holds something else (no {mark}). Name another folder.")
 
 
 @contextmanager
@@ -20,17 +30,38 @@ def replacing(folder: Path, mark: str) -> Iterator[Path]:
     Raises:
         FileExistsError: the folder holds something else.
     """
-    if folder.exists() and not (folder / mark).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{str(folder)!r} exists and holds something else (no {mark}). Name another folder.")
+    refuse_taken(folder, mark)
     place = folder.resolve()  # "." and links have no place beside them to write the draft
     place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    _tidy(place)
+    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-{os.getpid()}-", dir=place.parent))
     try:
         draft.chmod(0o755)  # mkdtemp's own mode would hide the result from other users
         yield draft
         _take_place(draft, place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _tidy(place: Path) -> None:
+    """Drafts of processes that were killed are removed; a result that one of them had set aside is put back."""
+    for left in sorted(place.parent.glob(f".{place.name}-*-*")):
+        owner = left.name.removeprefix(f".{place.name}-").split("-")[0]
+        if not owner.isdigit() or _runs(int(owner)):
+            continue
+        if left.name.endswith("-old") and not place.exists():
+            os.replace(left, place)
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _take_place(draft: Path, place: Path) -> None:

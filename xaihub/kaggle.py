@@ -1,12 +1,12 @@
 """Models on Kaggle: what a version holds, and its files. kagglehub itself runs in a process of its own."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xaihub.downloads import LARGEST_JSON, json_object
 from xaihub.errors import DownloadError, RepoNotFoundError
 from xaihub.kaggle_task import asking, holds
 from xaihub.progress import Progress, silent
@@ -17,7 +17,6 @@ _PAGE = re.compile(r"(?:https?://)?(?:www\.)?kaggle\.com/models/", re.IGNORECASE
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?"
 _HANDLE = re.compile(rf"({_WORD}/{_WORD}/[A-Za-z][A-Za-z0-9_]{{0,40}}/{_WORD})(?:/([1-9]\d{{0,5}}))?", re.ASCII)
 _FILE = re.compile(r"[\w-][\w.-]{0,120}", re.ASCII)  # only files that lie at the top are ever asked for
-_LARGEST_JSON = 16 * 2**20
 _SECONDS_TO_LOOK = 30.0
 _SECONDS_OF_SILENCE = 60.0  # a download that does not grow for so long is given up
 
@@ -100,9 +99,9 @@ def look(
     """
     asked = f"{handle}/{version}" if version else handle
     cache.mkdir(parents=True, exist_ok=True)
-    with asking(asked, anonymous=anonymous, most_bytes=_LARGEST_JSON, beside=cache) as task:
+    with asking(asked, anonymous=anonymous, most_bytes=LARGEST_JSON, beside=cache) as task:
         kept = str(cache / "kaggle" / handle)
-        answer = task.run(silent, _SECONDS_TO_LOOK, total=len(along) * _LARGEST_JSON, along=list(along), kept=kept)
+        answer = task.run(silent, _SECONDS_TO_LOOK, total=len(along) * LARGEST_JSON, along=list(along), kept=kept)
         listing = Listing(handle, int(answer["version"]), answer["files"], answer["licence"], anonymous)
         task.keep({path: listing.files[path] for path in answer["fetched"]}, listing.folder(cache))
     return listing
@@ -114,20 +113,7 @@ def read_json(listing: Listing, path: str, cache: Path) -> dict[str, Any]:
     Raises:
         HubError: it did not arrive, is too large, or holds something else than a JSON object.
     """
-    if path not in listing.files:
-        return {}
-    if listing.files[path] > _LARGEST_JSON:
-        raise DownloadError(
-            f"{path} of {listing.repo_id} has {listing.files[path] / 2**20:.0f} MB; that is no configuration."
-        )
-    text = (fetch(listing, [path], cache) / path).read_text("utf-8", errors="replace")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DownloadError(f"{path} of {listing.repo_id} is not valid JSON ({error}). Tell its author.") from error
-    if not isinstance(value, dict):
-        raise DownloadError(f"{path} of {listing.repo_id} holds a {type(value).__name__}, not a configuration.")
-    return value
+    return json_object(path, listing.files, listing.repo_id, lambda: fetch(listing, [path], cache))
 
 
 def fetch(listing: Listing, paths: Sequence[str], cache: Path, *, progress: Progress = silent) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from xaihub.errors import ReferencesError
-from xaihub.folders import file_digest, replacing
+from xaihub.folders import file_digest
 
 __all__ = ["FILES", "Stored", "read", "write"]
 
@@ -45,29 +45,21 @@ class Stored:
     columns: Mapping[str, Sequence[Any]]
 
 
-def write(stored: Stored, folder: Path) -> Path:
-    """The folder that now holds the three files, whole.
-
-    Raises:
-        FileExistsError: it holds something else than references.
-    """
+def write(stored: Stored, folder: Path) -> None:
+    """Writes the three files into a folder that exists."""
     from safetensors.torch import save_file
 
-    with replacing(folder, FILES[0]) as draft:
-        save_file(
-            {"embeddings": stored.embeddings.contiguous(), "logits": stored.logits.contiguous()}, draft / FILES[1]
-        )
-        (draft / FILES[1]).chmod(0o644)  # safetensors writes for its owner alone
-        _write_rows(stored.columns, draft / FILES[2])
-        record = {
-            "format": FORMAT,
-            "made": dict(stored.made),
-            "classes": list(stored.classes),
-            "rows": len(stored.embeddings),
-            "checksums": {name: file_digest(draft / name) for name in FILES[1:]},
-        }
-        (draft / FILES[0]).write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
-    return folder
+    save_file({"embeddings": stored.embeddings.contiguous(), "logits": stored.logits.contiguous()}, folder / FILES[1])
+    (folder / FILES[1]).chmod(0o644)  # safetensors writes for its owner alone
+    _write_rows(stored.columns, folder / FILES[2])
+    record = {
+        "format": FORMAT,
+        "made": dict(stored.made),
+        "classes": list(stored.classes),
+        "rows": len(stored.embeddings),
+        "checksums": {name: file_digest(folder / name) for name in FILES[1:]},
+    }
+    (folder / FILES[0]).write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
 
 
 def read(folder: Path, name: str) -> Stored:

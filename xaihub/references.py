@@ -20,9 +20,10 @@ from xaihub import hub, notebook
 from xaihub.classifier import Classifier
 from xaihub.curated import STARTER
 from xaihub.errors import PictureError, ReferencesError, ReferencesMismatchError
-from xaihub.folders import folder_named
+from xaihub.folders import folder_named, replacing
 from xaihub.images import open_picture
 from xaihub.loading import STARTER_FOLDER, Limits
+from xaihub.reference_card import reference_card
 from xaihub.reference_files import FILES, Stored, read, write
 
 __all__ = ["Made", "Neighbour", "ReferenceSet", "load_references"]
@@ -46,6 +47,7 @@ class Made:
     chosen: str = ""
     skipped: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
+    weights: str = ""  # the classifier's fingerprint: it knows a copy of the same weights elsewhere
 
     @property
     def in_words(self) -> str:
@@ -135,13 +137,20 @@ class ReferenceSet:
             ReferencesMismatchError: they were made by another one, another revision, or at another layer.
         """
         layer = classifier.target_layer.name if classifier.target_layer else ""
-        mine = (self.made.classifier, self.made.classifier_revision, self.made.target_layer, self.class_names)
-        if mine != (classifier.repo_id, classifier.revision, layer, classifier.labels):
+        if (self.made.target_layer, self.class_names) != (layer, classifier.labels) or not self._made_by(classifier):
             raise ReferencesMismatchError(
                 f"These references were embedded by {self.made.in_words}, but the classifier is"
                 f" {classifier.name} (layer {layer})."
                 " Distances between the two mean nothing; build references for this classifier instead."
             )
+
+    def _made_by(self, classifier: Classifier) -> bool:
+        """By this commit, or by the same weights and preprocessing: a new model card changes the commit, too."""
+        made = self.made
+        if (made.classifier, made.classifier_revision) == (classifier.repo_id, classifier.revision):
+            return True
+        alike = made.weights and made.preprocessing == classifier.transform.description
+        return bool(alike) and made.weights == classifier.fingerprint
 
     def nearest(
         self,
@@ -184,6 +193,12 @@ class ReferenceSet:
 
     def save(self, folder: str | Path) -> Path:
         """The folder that now holds the references; written beside its place and moved there at once."""
+        with replacing(Path(folder), FILES[0]) as draft:
+            self.write(draft)
+        return Path(folder)
+
+    def write(self, folder: Path, *, named: str = "") -> None:
+        """Writes the three files into a folder that exists, and a card if it is told what they will be called."""
         columns: dict[str, Sequence[Any]] = {
             "key": self.keys,
             "label": self.labels,
@@ -195,7 +210,17 @@ class ReferenceSet:
             "image": self.pictures,
         }
         stored = Stored(asdict(self.made), self.class_names, self.embeddings, self.logits, columns)
-        return write(stored, Path(folder))
+        write(stored, folder)
+        if named:
+            counts = {self.class_names[c]: rows.stop - rows.start for c, rows in self.slices.items()}
+            card = reference_card(stored.made, counts, self._agreement(), named)
+            (folder / "README.md").write_text(card, "utf-8")
+
+    def _agreement(self) -> dict[str, int]:
+        """Of how many rows the label is a class of the classifier, and how many of them it names so."""
+        known = [(row, label) for row, label in enumerate(self.labels) if label in self.class_names]
+        named = sum(self.class_names[self.predicted[row]] == label for row, label in known)
+        return {"labelled": len(known), "named": named}
 
     @classmethod
     def load(cls, folder: Path, name: str) -> "ReferenceSet":
@@ -227,11 +252,11 @@ class ReferenceSet:
     def push_to_hub(self, repo_id: str, *, token: hub.Token = None, private: bool = True) -> str:
         """The address of the dataset repository that now holds these references, in one commit."""
         with tempfile.TemporaryDirectory() as temporary:
-            folder = self.save(Path(temporary) / "references")
-            (folder / "README.md").write_text(_card(self), "utf-8")
-            return hub.push_folder(
-                folder, repo_id, repo_type="dataset", token=token, private=private, message="Publish references"
-            )
+            self.write(Path(temporary), named=repo_id)
+            return hub.publish(
+                Path(temporary), repo_id, repo_type="dataset", token=token, public=not private,
+                message="Publish references",
+            )  # fmt: skip
 
 
 def load_references(
@@ -275,30 +300,3 @@ def _merged(spans: list[slice]) -> list[slice]:
         else:
             merged.append(span)
     return merged
-
-
-def _card(references: ReferenceSet) -> str:
-    made = references.made
-    counts = {references.class_names[c]: s.stop - s.start for c, s in references.slices.items()}
-    listed = "\n".join(
-        f"| {name} | {count:,} |" for name, count in sorted(counts.items(), key=lambda item: -item[1])[:50]
-    )
-    return f"""---
-tags: [xaihub, xaihub-references]
-configs: [{{config_name: default, data_files: rows.parquet}}]
----
-# References of {made.classifier}
-
-{len(references):,} pictures of `{made.dataset}` as `{made.classifier}` sees them, to be searched for twins and
-counterfactuals. Embedder: {made.embedder} at layer `{made.target_layer}`. Pictures that could not be read:
-{made.skipped}.
-
-```python
-from xaihub import explain, load_classifier, load_references
-explain(load_classifier("{made.classifier}"), "picture.jpg", references=load_references("THIS_REPOSITORY"))
-```
-
-| predicted class | pictures |
-|---|---|
-{listed}
-"""

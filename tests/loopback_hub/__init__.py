@@ -8,6 +8,7 @@ datasets and timm use. Xet storage is left out: set ``HF_HUB_DISABLE_XET=1``.
     server.py   HTTP itself: requests, answers, errors, routes, injected faults
     repos.py    the endpoints about accounts and repositories
     files.py    the endpoints about files: trees, commits, uploads, downloads
+    spaces.py   the variables and secrets of Spaces
     hub.py      LoopbackHub: who may do what, and the Python API
 """
 

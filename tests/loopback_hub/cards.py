@@ -18,7 +18,7 @@ LISTED = {
     "space": "_id id likes trendingScore private sdk tags createdAt",
 }
 FULL = "author gated lastModified sha siblings disabled"
-FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(?:(.*?)\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def front_matter(text: str) -> dict[str, Any]:
     if match is None:
         return {}
     try:
-        card = yaml.safe_load(match.group(1)) or {}
+        card = yaml.safe_load(match.group(1) or "") or {}
     except yaml.YAMLError as error:
         raise ValueError(f"The metadata is not YAML: {error}") from error
     if not isinstance(card, dict):

@@ -7,18 +7,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from . import files, repos  # noqa: F401, importing them registers their routes
+from . import files, repos, spaces  # noqa: F401, importing them registers their routes
 from .server import Answer, Fault, HubError, Request, Seen, Server, dispatch
 from .store import File, Repo, new_repo
 
 logger = logging.getLogger(__name__)
 
 
+Role = Literal["read", "write", "fineGrained"]
+
+
 class Account(NamedTuple):
-    """Who a token belongs to, and what it may do."""
+    """Who a token belongs to, and what it may do; a fine-grained one may write here, though on the Hub not each may."""
 
     name: str
-    role: Literal["read", "write"]
+    role: Role
 
 
 class LoopbackHub:
@@ -83,7 +86,7 @@ class LoopbackHub:
             self.requests.clear()
             self.faults.clear()
 
-    def add_user(self, name: str, *, token: str, role: Literal["read", "write"] = "write") -> None:
+    def add_user(self, name: str, *, token: str, role: Role = "write") -> None:
         """A user, or one more token of a user."""
         self.accounts[token] = Account(name, role)
 
@@ -106,6 +109,7 @@ class LoopbackHub:
         repo_type: str = "model",
         private: bool = False,
         gated: str | bool = False,
+        sdk: str | None = None,
         pipeline_tag: str | None = None,
         library_name: str | None = None,
         tags: Iterable[str] = (),
@@ -118,6 +122,7 @@ class LoopbackHub:
             repo_type: "model", "dataset" or "space".
             private: hidden from all but its owners.
             gated: "auto", "manual" or True (manual): shown to all, given to those that `allow()` names.
+            sdk: of a Space, over what the card says.
             pipeline_tag: the task, over what the card says.
             library_name: the library, over what the card says.
             tags: before those of the card.
@@ -128,6 +133,7 @@ class LoopbackHub:
             repo = self.repo(repo_id, repo_type)
             repo.private, repo.gated = private, "manual" if gated is True else gated
             repo.pipeline_tag, repo.library_name, repo.tags = pipeline_tag, library_name, tuple(tags)
+            repo.sdk = sdk or repo.sdk
             new = {path: repo.file(path, _encoded(content)) for path, content in contents.items()}
             if all(repo.head.files.get(path) == file for path, file in new.items()):
                 return repo.head.sha
@@ -154,6 +160,9 @@ class LoopbackHub:
         """The fault whose turn it is, counted down."""
         with self.lock:
             fault = next((fault for fault in self.faults if fault.fits(request)), None)
+            if fault is not None and fault.spare > 0:
+                fault.spare -= 1
+                return None
             if fault is not None:
                 fault.times -= 1
             return fault
@@ -208,7 +217,7 @@ class LoopbackHub:
     def check_write(self, account: Account, namespace: str, refusal: str) -> None:
         if not self._owns(account, namespace):
             raise HubError(403, refusal)
-        if account.role != "write":
+        if account.role == "read":
             raise HubError(403, "You must use a write token to upload to a repository")
 
     def _account(self, request: Request) -> Account | None:

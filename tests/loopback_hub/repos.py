@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cards import describe, front_matter, listed, siblings, timestamp
 from .server import REPO, REVISION, Answer, HubError, Request, paged, route
+from .spaces import keep
 from .store import new_repo
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ ORDERS = {"lastModified", "createdAt", "downloads", "likes", "trendingScore"}
 @route("GET", "/api/whoami-v2")
 def whoami(hub: "LoopbackHub", request: Request) -> Answer:
     account = hub.signed_in(request)
-    orgs = [{"type": "org", "name": name} for name, members in hub.organisations.items() if account.name in members]
+    orgs = [
+        {"type": "org", "name": name, "roleInOrg": "write"}
+        for name, members in hub.organisations.items()
+        if account.name in members
+    ]
     token = {"displayName": account.role, "role": account.role}
     auth = {"type": "access_token", "accessToken": token}
     return Answer.json({"type": "user", "name": account.name, "fullname": account.name, "orgs": orgs, "auth": auth})
@@ -38,6 +43,9 @@ def create(hub: "LoopbackHub", request: Request) -> Answer:
         raise HubError(409, f"You already created this {kind} repo", url=f"{hub.endpoint}/{repo.url_path}")
     repo = new_repo(kind, name, private=asked.get("visibility") == "private", sdk=asked.get("sdk"))
     hub.repos[kind, name] = repo
+    for store in ("variables", "secrets"):
+        for entry in asked.get(store) or ():
+            keep(getattr(repo, store), entry)
     return Answer.json({"url": f"{hub.endpoint}/{repo.url_path}", "name": name})
 
 

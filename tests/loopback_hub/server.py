@@ -135,7 +135,9 @@ class Fault:
     - `truncate`: only the first `after_bytes` of the body (half of it by default), with a `Content-Length` that
       agrees: what a bad proxy does, and only the file's known size or hash can show it.
     - `disconnect`: the whole length is promised, and the line goes dead after `after_bytes` of the body; by
-      default before anything is answered.
+      default before anything is answered; with `lose_answer` the request is carried out, and only its answer is lost.
+
+    The first `spare` requests that fit are answered as usual.
     """
 
     path_contains: str = ""
@@ -145,6 +147,8 @@ class Fault:
     status: int = 503
     seconds: float = 0.0
     after_bytes: int | None = None
+    spare: int = 0
+    lose_answer: bool = False
 
     def fits(self, request: Request) -> bool:
         """Whether it is this fault's turn; the path is compared unquoted, with its query."""
@@ -169,6 +173,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.kind == "slow":
             self.server.stopped.wait(fault.seconds)
         if fault is not None and fault.kind == "disconnect" and fault.after_bytes is None:
+            if fault.lose_answer:
+                hub.answer(request)
             hub.requests.append(Seen(request.method, request.target, request.token, 0))
             self.close_connection = True
             return

@@ -120,6 +120,8 @@ class Repo:
     branches: dict[str, str] = field(default_factory=dict)
     git_tags: dict[str, str] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)  # LFS content by its sha256, committed or not yet
+    variables: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a Space: name to value and time of change
+    secrets: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same; no answer ever holds a value
 
     @property
     def author(self) -> str:

@@ -1,0 +1,57 @@
+"""A dataset as somebody names it, and which splits it has, before any of its pictures is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xaihub import hub
+from xaihub.datasets.dataset_folder import is_dataset_folder, split_names
+from xaihub.datasets.from_hub import hub_splits
+from xaihub.datasets.pictures import LabelledPictures
+from xaihub.folders import folder_named
+from xaihub.progress import Progress, silent
+
+__all__ = ["Source", "splits_of"]
+
+
+def splits_of(
+    source: str | Path, *, config: str | None = None, revision: str | None = None, token: hub.Token = None
+) -> list[str]:
+    """The names of its splits, train first where there is one; none for a folder of class folders.
+
+    Raises:
+        DatasetError: it cannot be read as a dataset.
+        HubError: it does not exist, or the Hub does not answer.
+    """
+    if folder := folder_named(str(source)):
+        return split_names(folder) if is_dataset_folder(folder) else []
+    return hub_splits(hub.clean_repo_id(str(source)), config=config, revision=revision, token=token)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset as it is named on the command line.
+
+    Attributes:
+        data: a folder of class folders, a dataset folder, or a Hub id.
+        split: None for the usual one: train to learn from; the only one, test or validation to measure on.
+    """
+
+    data: str | Path
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    limit: int | None = None
+    token: hub.Token = None
+
+    def splits(self) -> list[str]:
+        """See `splits_of`."""
+        return splits_of(self.data, config=self.config, revision=self.revision, token=self.token)
+
+    def open(self, split: str | None, progress: Progress = silent) -> LabelledPictures:
+        """The pictures of one split; see `open_dataset`."""
+        from xaihub.datasets import open_dataset
+
+        return open_dataset(
+            self.data, config=self.config, split=split, revision=self.revision, limit=self.limit, token=self.token,
+            progress=progress,
+        )  # fmt: skip

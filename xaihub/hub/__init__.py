@@ -1,0 +1,46 @@
+"""The Hugging Face Hub: what a repository holds, its files, and publishing. The only importer of huggingface_hub.
+
+refusals.py      what the client raises, in sentences
+looking.py       what a repository holds, and which there are
+fetching.py      its files
+cardfiles.py     cards: a head of YAML and a text
+destination.py   whether a token may publish there, and what is there already
+parcels.py       which files of a folder are published, and which of them differ
+spaces.py        variables and secrets of a Space
+publishing.py    a folder becomes a repository, in one commit
+"""
+
+from xaihub.hub.cardfiles import card_text, check_card, model_index
+from xaihub.hub.destination import check_destination, may_write
+from xaihub.hub.fetching import card_as_read, fetch, own_file, read_json
+from xaihub.hub.looking import Repo, clean_repo_id, is_repo_id, look, page, parameter_count, search_models
+from xaihub.hub.parcels import planned
+from xaihub.hub.publishing import publish
+from xaihub.hub.refusals import RepoType, Token
+from xaihub.hub.spaces import SpaceSettings, space_secret_names, space_variables
+
+__all__ = [
+    "Repo",
+    "RepoType",
+    "SpaceSettings",
+    "Token",
+    "card_as_read",
+    "card_text",
+    "check_card",
+    "check_destination",
+    "clean_repo_id",
+    "fetch",
+    "is_repo_id",
+    "look",
+    "may_write",
+    "model_index",
+    "own_file",
+    "page",
+    "parameter_count",
+    "planned",
+    "publish",
+    "read_json",
+    "search_models",
+    "space_secret_names",
+    "space_variables",
+]

@@ -1,0 +1,101 @@
+"""The card of published references: who made them, from what, and how they are used."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xaihub import hub
+
+__all__ = ["reference_card"]
+
+_MOST = 50  # classes listed; of ImageNet's thousand the rest is one line
+
+
+def reference_card(
+    made: Mapping[str, Any], counts: Mapping[str, int], agreement: Mapping[str, int], repo_id: str
+) -> str:
+    """The text of README.md.
+
+    Args:
+        made: the fields of `Made`.
+        counts: predicted class -> pictures.
+        agreement: "labelled" pictures whose label is one of the classifier's classes, and how many of them it "named".
+        repo_id: what the references will be called: an id on the Hub, or a folder.
+    """
+    data = {
+        "pretty_name": f"References of {made['classifier']}",
+        "tags": ["xaihub", "xaihub-references", "explainability"],
+        "task_categories": ["image-classification"],
+        "configs": [{"config_name": "default", "data_files": "rows.parquet"}],
+    }
+    return hub.card_text(data, _body(made, counts, agreement, repo_id))
+
+
+def _body(made: Mapping[str, Any], counts: Mapping[str, int], agreement: Mapping[str, int], repo_id: str) -> str:
+    at = f" at commit `{made['classifier_revision']}`" if made["classifier_revision"] else ""
+    commit = f" at commit `{made['dataset_revision']}`" if made["dataset_revision"] else ""
+    chosen = made["chosen"] or "all of them"
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown, others = ordered[:_MOST], ordered[_MOST:]
+    if others:
+        shown.append((f"{len(others):,} more classes", sum(count for _, count in others)))
+    table = "\n".join(f"| {_cell(name)} | {count:,} |" for name, count in shown)
+    part = f"configuration {made['dataset_config'] or '–'}, split {made['dataset_split'] or '–'}"
+    return f"""# References of {made["classifier"]}
+
+{sum(counts.values()):,} labelled pictures as one classifier sees them. xaihub searches them for **twins** (nearest
+pictures of the same predicted class) and **counterfactuals** (nearest pictures that it calls something else).
+
+```python
+from xaihub import explain, load_classifier, load_references
+
+classifier = load_classifier("{made["classifier"]}")
+explain(classifier, "picture.jpg", references=load_references("{repo_id}"))["counterfactuals"]
+```
+
+## How they were made
+
+| | |
+|---|---|
+| classifier | `{made["classifier"]}`{at} |
+| weights (sha256) | `{made["weights"] or "not recorded"}` |
+| target layer | `{made["target_layer"]}` |
+| embedder | {made["embedder"]}: vectors of length one, compared by their cosine |
+| preprocessing | {_cell(made["preprocessing"])} |
+| pictures | `{made["dataset"]}`{commit}, {part}; {_cell(chosen)} |
+| left out, broken | {made["skipped"]:,} |
+| versions | {", ".join(f"{name} {version}" for name, version in made["versions"].items())} |
+
+They are refused beside any other classifier, revision or layer, since distances between the two would mean nothing.
+
+## What is in it
+
+`rows.parquet`: key of the row in the dataset, its label, what the classifier predicts and how surely, hashes, and the
+crop that the classifier saw. `embeddings.safetensors`: embeddings and logits, in the same order. `references.json`: the
+table above and checksums. Nothing is pickled.
+
+{_agreed(agreement)}
+
+| predicted class | pictures |
+|---|---|
+{table}
+
+## Limits
+
+The pictures are copies, so the licence and the terms of `{made["dataset"]}` hold for them. A twin shows what this
+classifier treats alike, which is no proof that two pictures *are* alike; the neighbours in a class of few pictures are
+far away.
+"""
+
+
+def _agreed(agreement: Mapping[str, int]) -> str:
+    labelled, named = agreement["labelled"], agreement["named"]
+    if not labelled:
+        return "The labels of these pictures are not the classifier's classes: how often it is right is not known here."
+    return (
+        f"The classifier names {named:,} of {labelled:,} labelled pictures as their label does"
+        f" ({named / labelled:.1%}). It may have been trained on them: this is no measure of its accuracy."
+    )
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
