@@ -2,7 +2,13 @@
 
 import importlib.util
 import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +20,7 @@ from xaihub.loading import STARTER_FOLDER
 from xaihub.synthetic import paper_pets
 
 ROOT = Path(__file__).parents[1]
+KILLS = int(os.environ.get("XAIHUB_KILLS", "3"))
 PETS = ["cat", "dog", "fox", "mouse", "rabbit"]
 
 
@@ -113,3 +120,65 @@ def test_its_help_is_its_docstring(main, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main("--help")
     assert "searched for twins and counterfactuals" in capsys.readouterr().out
+
+
+def test_killed_at_any_moment_it_leaves_nothing_or_everything_and_the_next_run_ends_the_same(main, tmp_path):
+    for pet in pets(40, seed=6):
+        (tmp_path / "data" / pet.label).mkdir(parents=True, exist_ok=True)
+        pet.image.save(tmp_path / "data" / pet.label / f"{pet.seed}.png")
+    given = ["--model", str(STARTER_FOLDER / "classifier"), "--data", str(tmp_path / "data"), "--batch", "2"]
+    assert main(*given, "--to", tmp_path / "whole") == 0
+    assert _run_forked(["--help"]) == 0  # starts the server of processes, which takes longer than the work
+    started = time.monotonic()
+    assert _run_forked([*given, "--to", str(tmp_path / "again")]) == 0
+    takes = time.monotonic() - started
+    shutil.rmtree(tmp_path / "again")
+    whole = _contents(tmp_path / "whole")
+    chance, statuses = random.Random(0), []
+    for _ in range(KILLS):
+        shutil.rmtree(tmp_path / "killed", ignore_errors=True)
+        statuses.append(_run_forked([*given, "--to", str(tmp_path / "killed")], kill_after=chance.uniform(0, takes)))
+        left = _contents(tmp_path / "killed")
+        assert left in ({}, _renamed(whole))
+        assert main(*given, "--to", tmp_path / "killed") == 0
+        assert _contents(tmp_path / "killed") == _renamed(whole)
+        assert sorted(os.listdir(tmp_path)) == ["data", "killed", "whole"], "no draft is left"
+    assert -signal.SIGKILL in statuses
+
+
+def _renamed(contents: dict[str, bytes]) -> dict[str, bytes]:
+    """The card calls the references by the name of their folder."""
+    return {name: data.replace(b"/whole", b"/killed") for name, data in contents.items()}
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.exists() else {}
+
+
+def _run_forked(arguments: list[str], kill_after: float | None = None) -> int:
+    """The status of a process that ran the script, killed outright after so many seconds."""
+    context = multiprocessing.get_context("forkserver")  # its children begin with torch imported, but never used
+    context.set_forkserver_preload(
+        [
+            "torch",
+            "torchvision",
+            "transformers.models.resnet.modeling_resnet",
+            "xaihub.building",
+            "xaihub.families",
+            "xaihub.terminal",
+        ]
+    )
+    process = context.Process(target=_script, args=(arguments,))
+    process.start()
+    process.join(kill_after)
+    if process.is_alive() and kill_after is not None:
+        process.kill()
+    process.join()
+    return process.exitcode
+
+
+def _script(arguments: list[str]) -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import build_references
+
+    sys.exit(build_references.main(arguments))

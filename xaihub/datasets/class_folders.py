@@ -42,12 +42,14 @@ def open_class_folders(
 def open_flat_folder(folder: Path, *, limit: int | None = None, seed: int = 0) -> LabelledPictures:
     """All pictures of a folder, also in folders within it, without labels; those in hidden folders are left out.
 
+    Links are followed wherever they lead, for it is the user's own folder; a visitor can name none.
+
     Raises:
         DatasetError: there are none.
     """
     found: list[Source] = [
         (path.relative_to(folder).as_posix(), None, partial(same, path))
-        for path in _pictures(folder, folder.resolve())
+        for path in _pictures(folder)
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if not found:
@@ -57,8 +59,9 @@ def open_flat_folder(folder: Path, *, limit: int | None = None, seed: int = 0) -
     return LabelledPictures(folder.resolve().name, chosen, (), note=drawn(len(chosen), len(found)))
 
 
-def _pictures(folder: Path, root: Path) -> Iterator[Path]:
-    """Picture files in order; a link that leads out of `root` is not followed."""
+def _pictures(folder: Path, root: Path | None = None) -> Iterator[Path]:
+    """Picture files in order; a link that leads out of `root`, if there is one, is not followed."""
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _SUFFIXES and path.is_file() and path.resolve().is_relative_to(root):
+        inside = root is None or path.resolve().is_relative_to(root)
+        if path.suffix.lower() in _SUFFIXES and path.is_file() and inside:
             yield path

@@ -103,13 +103,20 @@ def _streamed(
         raise DatasetError(f"{repo.repo_id} has no pictures labelled {' or '.join(map(repr, wanted.labels))}.")
     found: list[Source] = [
         (
-            f"row {i}",
+            _called(i, row[columns.picture], repo),
             columns.word(row[columns.label]) if columns.label else None,
             _picture(partial(row.__getitem__, columns.picture), repo, token),
         )
         for i, row in enumerate(taken)
     ]
     return found, f"{len(found)} pictures from the beginning of a large dataset, shuffled"
+
+
+def _called(place: int, cell: Any, repo: hub.Repo) -> str:
+    """A streamed row's name: its place among those taken, and the name of its file where that is known."""
+    path = cell.get("path") if isinstance(cell, Mapping) else None
+    inside = str(path or "").removeprefix(f"hf://datasets/{repo.repo_id}@{repo.revision}/")
+    return f"row {place}, {inside[-200:]}" if inside else f"row {place}"
 
 
 def _has_label(columns: _Columns, labels: frozenset[str], row: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from xaihub import hub
 from xaihub.datasets.dataset_folder import is_dataset_folder, split_names
 from xaihub.datasets.from_hub import hub_splits
 from xaihub.datasets.pictures import LabelledPictures
+from xaihub.errors import DatasetError
 from xaihub.folders import folder_named
 from xaihub.progress import Progress, silent
 
@@ -44,8 +45,12 @@ class Source:
     token: hub.Token = None
 
     def splits(self) -> list[str]:
-        """See `splits_of`."""
-        return splits_of(self.data, config=self.config, revision=self.revision, token=self.token)
+        """See `splits_of`; the one that was named must be among them."""
+        names = splits_of(self.data, config=self.config, revision=self.revision, token=self.token)
+        if self.split is not None and self.split not in names:
+            there = f"has: {', '.join(names)}" if names else "is a folder of class folders, which has none"
+            raise DatasetError(f"{self.data} has no split {self.split!r}. It {there}.")
+        return names
 
     def open(self, split: str | None, progress: Progress = silent) -> LabelledPictures:
         """The pictures of one split; see `open_dataset`."""
