@@ -40,7 +40,9 @@ def deliver(*words: str, content: str = "{}") -> None:
         (draft / "mark.json").write_text(content)
 
 
-@pytest.mark.parametrize("text", ["result", "./alice/result", "/tmp/result", "~/result", "a/b/c", "here/result", "../x"])
+@pytest.mark.parametrize(
+    "text", ["result", "./alice/result", "/tmp/result", "~/result", "a/b/c", "here/result", "../x"]
+)
 def test_a_folder_is_meant(place, text):
     (place / "here").mkdir()
     assert terminal.destination(text) == Path(text).expanduser()
@@ -61,9 +63,9 @@ def test_the_folder_appears_whole_and_is_the_last_line(place, capsys):
 def test_a_folder_of_something_else_is_refused_before_the_work(place):
     (place / "result").mkdir()
     (place / "result" / "diary.txt").write_text("dear diary")
-    with pytest.raises(FileExistsError, match=r"'result' exists and holds something else \(no mark.json\)"):
-        with terminal.delivering(given("result"), kind="dataset", mark="mark.json"):
-            pytest.fail("the work began")
+    refused = pytest.raises(FileExistsError, match=r"'result' exists and holds something else \(no mark.json\)")
+    with refused, terminal.delivering(given("result"), kind="dataset", mark="mark.json"):
+        pytest.fail("the work began")
     assert os.listdir(place / "result") == ["diary.txt"]
 
 
@@ -77,9 +79,9 @@ def test_the_repository_is_private_and_its_address_is_the_last_line(place, alice
 
 def test_no_token_is_said_before_the_work_and_so_is_how_to_mean_a_folder(place, hub, monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    with pytest.raises(AccessDeniedError, match=r"token.*If 'alice/result' is meant as a folder, write ./alice/result"):
-        with terminal.delivering(given("alice/result"), kind="dataset", mark="mark.json"):
-            pytest.fail("the work began")
+    refused = pytest.raises(AccessDeniedError, match=r"token.*If 'alice/result' is meant as a folder, write ./alice/")
+    with refused, terminal.delivering(given("alice/result"), kind="dataset", mark="mark.json"):
+        pytest.fail("the work began")
 
 
 def test_a_dry_run_lists_every_file_and_the_card_and_writes_nothing(place, alice, capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xaihub.training import TrainingSettings, fit
+from xaihub.training import Course, TrainingSettings, fit, reestimate_batch_norm
 
 BRISK = TrainingSettings(epochs=30, batch_size=8, learning_rate=0.1, weight_decay=0.0)
 
@@ -119,3 +119,56 @@ def test_pictures_without_labels_are_refused():
 
 def _jitter(batch: Tensor, generator: torch.Generator) -> Tensor:
     return batch + 0.1 * torch.rand(len(batch), 1, 1, 1, generator=generator)
+
+
+def test_epochs_in_another_process_give_the_same_weights(coloured):
+    """What `state` carries over is all that an epoch depends on: dropout and augmentation draw by its number."""
+    settings = TrainingSettings(epochs=4, batch_size=8, learning_rate=0.01)
+    whole = WithDropout()
+    fit(whole, *coloured, settings, augment=_jitter)
+
+    first, second = WithDropout(), WithDropout()
+    begun = Course(first, *coloured, settings, augment=_jitter)
+    begun.epoch(0)
+    begun.epoch(1)
+    torch.rand(3)  # whatever else a process draws
+    resumed = Course(second, *coloured, settings, augment=_jitter)
+    resumed.restore({name: tensor.clone() for name, tensor in begun.state().items()})
+    resumed.epoch(2)
+    resumed.epoch(3)
+
+    assert torch.equal(second.head.weight, whole.head.weight)
+
+
+def test_batch_norm_keeps_its_statistics_only_where_it_is_told_to(coloured):
+    def statistics(freeze: bool) -> Tensor:
+        module = nn.Sequential(nn.BatchNorm2d(3), ColourScale())
+        fit(module, *coloured, TrainingSettings(epochs=1, batch_size=8, freeze_batch_norm=freeze))
+        return module[0].running_mean
+
+    assert torch.equal(statistics(True), torch.zeros(3))
+    assert not torch.equal(statistics(False), torch.zeros(3))
+
+
+def test_reestimated_statistics_are_the_mean_over_all_batches_whatever_the_momentum():
+    norm = nn.BatchNorm2d(3, momentum=0.997)
+    norm.running_mean.fill_(50)
+    batches = torch.randn(4, 8, 3, 5, 5, generator=torch.Generator().manual_seed(0)) + 2
+
+    reestimate_batch_norm(norm, iter(batches))
+
+    torch.testing.assert_close(norm.running_mean, batches.mean((0, 1, 3, 4)))
+    torch.testing.assert_close(norm.running_var, batches.var((1, 3, 4)).mean(0), rtol=2e-2, atol=0)
+    assert norm.momentum == 0.997
+    assert not norm.training
+
+
+def test_only_what_requires_a_gradient_is_trained(coloured):
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), ColourScale())
+    module[0].requires_grad_(False)
+    before = module[0].weight.clone()
+
+    fit(module, *coloured, TrainingSettings(epochs=1, learning_rate=0.1))
+
+    assert torch.equal(module[0].weight, before)
+    assert module[1].head.weight.abs().sum() > 0

@@ -1,17 +1,39 @@
-"""Fit a classifier to labelled pictures."""
+"""Fit a classifier to labelled pictures, epoch by epoch, so that a run can be left and taken up again."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["Augment", "TrainingSettings", "fit"]
+__all__ = [
+    "Augment",
+    "Course",
+    "Pixels",
+    "TrainingSettings",
+    "default_device",
+    "fit",
+    "logits_of",
+    "reestimate_batch_norm",
+]
 
 Augment = Callable[[Tensor, Generator], Tensor]
 """From a batch of pixels `(n, 3, H, W)` and a generator to the batch that the network sees."""
+
+OnStep = Callable[[int, int, float], None]
+
+
+class Pixels(Protocol):
+    """Pictures by their places: a tensor (N, 3, H, W), or what reads them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: Tensor, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -25,54 +47,152 @@ class TrainingSettings:
     weight_decay: float = 0.05  # of weight matrices and kernels only, never of biases and normalisation
     label_smoothing: float = 0.0  # none: probabilities shown as reasons should not be pushed away from 0 and 1
     warm_up: float = 0.1  # the share of all steps over which the learning rate climbs
+    freeze_batch_norm: bool = False  # True: it keeps its statistics, which a fine-tuned network brings along
 
 
-def fit(
-    module: nn.Module,
-    pixels: Tensor,
-    labels: Tensor,
-    settings: TrainingSettings = TrainingSettings(),
-    *,
-    augment: Augment | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
-) -> list[float]:
-    """The mean loss of each epoch, the module being trained in place and left in evaluation mode.
+class Course:
+    """The epochs of one fit, each of which depends on nothing but the state before it, the seed and its number.
 
     AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101) under cross-entropy; the learning rate climbs linearly and
-    falls as a half cosine. The same seed, module and pictures give the same weights on the same machine.
+    falls as a half cosine. The same seed, module and pictures give the same weights on the same machine, whether the
+    epochs run in one go or `state` and `restore` carry them over to another process.
 
     Args:
-        module: returns logits (n, C), or an object that holds them as `.logits`.
+        module: returns logits (n, C), or an object that holds them as `.logits`; only parameters that require a
+            gradient are trained.
         pixels: (N, 3, H, W); bytes are divided by 255 before `augment`, anything else is passed on as it is.
         labels: (N,), class indices.
         settings: the rest.
         augment: called on each batch, on the module's device; normalisation belongs here when pixels are bytes.
         on_step: called after each step with the steps done, their total, and the step's loss.
-
-    Returns:
-        One loss for each epoch.
     """
-    if len(pixels) != len(labels) or not len(labels):
-        raise ValueError(f"{len(pixels)} pictures and {len(labels)} labels: give one label to each, at least one.")
-    batches = math.ceil(len(labels) / settings.batch_size)
-    optimizer, schedule = _optimizer(module, settings, batches * settings.epochs)
-    generator = Generator().manual_seed(settings.seed)
-    losses = []
-    module.train()
-    with torch.random.fork_rng():  # dropout draws from the global generator: seed it, then leave it as it was
-        torch.manual_seed(settings.seed)
-        for epoch in range(settings.epochs):
-            total = 0.0
-            for batch, chosen in enumerate(torch.randperm(len(labels), generator=generator).split(settings.batch_size)):
-                inputs = _prepare(module, pixels[chosen], augment, generator)
-                loss = _step(module, inputs, labels[chosen], settings.label_smoothing, optimizer)
-                schedule.step()
+
+    def __init__(
+        self,
+        module: nn.Module,
+        pixels: Pixels,
+        labels: Tensor,
+        settings: TrainingSettings = TrainingSettings(),
+        *,
+        augment: Augment | None = None,
+        on_step: OnStep | None = None,
+    ) -> None:
+        if len(pixels) != len(labels) or not len(labels):
+            raise ValueError(f"{len(pixels)} pictures and {len(labels)} labels: give one label to each, at least one.")
+        self.module, self.pixels, self.labels, self.settings = module, pixels, labels, settings
+        self.augment, self.on_step = augment, on_step
+        self.batches = math.ceil(len(labels) / settings.batch_size)
+        self.optimizer = _optimizer(module, settings)
+
+    def epoch(self, number: int) -> float:
+        """The mean loss of this epoch, counted from 0; the module is trained in place and left in training mode."""
+        settings, total = self.settings, 0.0
+        seed = settings.seed + 1_000_003 * number  # drawn anew for each: an epoch needs no memory of those before
+        generator = Generator().manual_seed(seed)
+        self._training_mode()
+        with torch.random.fork_rng():  # dropout draws from the global generator: seed it, then leave it as it was
+            torch.manual_seed(seed)
+            order = torch.randperm(len(self.labels), generator=generator)
+            for batch, chosen in enumerate(order.split(settings.batch_size)):
+                step = number * self.batches + batch
+                loss = self._step(chosen, step, generator)
                 total += loss * len(chosen)
-                if on_step:
-                    on_step(epoch * batches + batch + 1, batches * settings.epochs, loss)
-            losses.append(total / len(labels))
+                if self.on_step:
+                    self.on_step(step + 1, self.batches * settings.epochs, loss)
+        return total / len(self.labels)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next epoch depends on, by name."""
+        moments = self.optimizer.state_dict()["state"]
+        return {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()} | {
+            f"optimizer.{place}.{name}": tensor for place, held in moments.items() for name, tensor in held.items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Puts module and optimizer where `state` found them."""
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key in (key for key in state if key.startswith("optimizer.")):
+            _, place, name = key.split(".")
+            moments.setdefault(int(place), {})[name] = state[key]
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        weights = {key.removeprefix("module."): state[key] for key in state if key.startswith("module.")}
+        self.module.load_state_dict(weights)
+
+    def _training_mode(self) -> None:
+        self.module.train()
+        if self.settings.freeze_batch_norm:
+            for norm in _norms(self.module):
+                norm.eval()
+
+    def _step(self, chosen: Tensor, step: int, generator: Generator) -> float:
+        """The loss before the step that this takes."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * _factor(
+                step, self.batches * self.settings.epochs, self.settings
+            )
+        logits = logits_of(self.module, _prepare(self.module, self.pixels[chosen], self.augment, generator))
+        loss = cross_entropy(
+            logits, self.labels[chosen].to(logits.device), label_smoothing=self.settings.label_smoothing
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+def fit(
+    module: nn.Module,
+    pixels: Pixels,
+    labels: Tensor,
+    settings: TrainingSettings = TrainingSettings(),
+    *,
+    augment: Augment | None = None,
+    on_step: OnStep | None = None,
+) -> list[float]:
+    """The mean loss of each epoch, the module being trained in place and left in evaluation mode; see `Course`."""
+    course = Course(module, pixels, labels, settings, augment=augment, on_step=on_step)
+    losses = [course.epoch(number) for number in range(settings.epochs)]
     module.eval()
     return losses
+
+
+@torch.no_grad()
+def reestimate_batch_norm(module: nn.Module, batches: Iterator[Tensor]) -> None:
+    """Sets each batch norm's statistics to the plain mean over these inputs, and leaves all in evaluation mode.
+
+    A running average with momentum would keep what came before, or, where a checkpoint's momentum is 0.997 in PyTorch's
+    sense, only the last batch. The momentum itself is left as it was.
+    """
+    module.eval()
+    momenta = {norm: norm.momentum for norm in _norms(module)}
+    for norm in momenta:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's name for the mean over all batches
+        norm.train()
+    for inputs in batches if momenta else ():
+        logits_of(module, inputs)
+    for norm, momentum in momenta.items():
+        norm.momentum = momentum
+        norm.eval()
+
+
+def logits_of(module: nn.Module, inputs: Tensor) -> Tensor:
+    """(n, C) in float32; on a GPU the network computes in bfloat16.
+
+    A context of its own for each pass: autocast keeps the weights it cast until its context ends, without a graph if
+    the first pass was one without, and a training step after it would then learn nothing.
+    """
+    with _precision(inputs.device):
+        output: Any = module(inputs)
+    return (output if isinstance(output, Tensor) else output.logits).float()
+
+
+def _precision(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def _norms(module: nn.Module) -> list[_BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
 
 
 def _prepare(module: nn.Module, batch: Tensor, augment: Augment | None, generator: Generator) -> Tensor:
@@ -82,38 +202,24 @@ def _prepare(module: nn.Module, batch: Tensor, augment: Augment | None, generato
     return augment(batch, generator) if augment else batch
 
 
-def _logits(module: nn.Module, inputs: Tensor) -> Tensor:
-    output = module(inputs)
-    return output if isinstance(output, Tensor) else output.logits
-
-
-def _step(
-    module: nn.Module, inputs: Tensor, labels: Tensor, smoothing: float, optimizer: torch.optim.Optimizer
-) -> float:
-    """The loss before the step that this takes."""
-    logits = _logits(module, inputs)
-    loss = cross_entropy(logits, labels.to(logits.device), label_smoothing=smoothing)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def _optimizer(
-    module: nn.Module, settings: TrainingSettings, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW over what is trainable, and its schedule over all steps."""
+def _optimizer(module: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW over what is trainable."""
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def _factor(step: int, steps: int, settings: TrainingSettings) -> float:
+    """The share of the peak learning rate at a step."""
     climb = max(1, round(settings.warm_up * steps))
+    if step < climb:
+        return (step + 1) / climb
+    return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
 
-    def factor(step: int) -> float:
-        if step < climb:
-            return (step + 1) / climb
-        return 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, steps - climb)))
 
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+def default_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

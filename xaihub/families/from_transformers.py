@@ -1,7 +1,9 @@
 """Classifiers that `AutoModelForImageClassification` loads."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from xaihub.classifier import Activation, Classifier
 from xaihub.errors import UnsupportedModelError
@@ -26,9 +28,9 @@ from xaihub.families.base import (
 )
 from xaihub.families.from_timm import asks_for_more
 from xaihub.families.naflex import Naflex, unpatched
-from xaihub.preprocessing import Preprocess
+from xaihub.preprocessing import Preprocess, Transform
 
-__all__ = ["load_transformers"]
+__all__ = ["Backbone", "load_backbone", "load_transformers"]
 
 
 def _refuses_transformers(config: Config) -> str:
@@ -126,6 +128,114 @@ def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> 
         module, labels, transform, notices, details, family="transformers", architecture=type(model).__name__,
         activation=activation, named=named,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A network with a new, random head, ready to be trained.
+
+    Attributes:
+        transform: picture -> pixels, measured.
+        heads: the names of the layers that answer; all else was trained before.
+    """
+
+    module: Any
+    transform: Transform
+    heads: tuple[str, ...]
+    processor: Any
+    where: str
+
+    def save(self, folder: Path) -> None:
+        """Writes what `AutoModelForImageClassification` and `AutoImageProcessor` load."""
+        with _quiet_transformers():
+            self.module.to(memory_format=torch.contiguous_format).save_pretrained(folder)
+            self.processor.save_pretrained(folder)
+        for file in folder.glob("*.safetensors"):
+            file.chmod(0o644)  # safetensors writes for its owner alone
+
+
+def load_backbone(folder: Path, labels: Sequence[str], where: str, *, seed: int = 0) -> Backbone:
+    """A classifier of transformers or timm whose last layer answers with these classes instead, drawn by seed.
+
+    Raises:
+        UnsupportedModelError: it cannot be built, more than its head would be random, or its pixels cannot be had.
+    """
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    with _quiet_transformers(), building(where, folder), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        _name_classes(config, labels)
+        model, report = AutoModelForImageClassification.from_pretrained(
+            folder,
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # the head's; others are refused below
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        heads = _heads(model)
+        if getattr(config, "num_channels", 3) != 3:
+            raise UnsupportedModelError(
+                f"{where} reads pictures of {config.num_channels} channels, not RGB. Use another backbone."
+            )
+        processor = _processor_or_default(folder, config)
+        function = _processor_function(processor, 3)
+        with torch.no_grad():  # whether it takes what its processor gives is better known now than after the reading
+            model.eval()(function(Image.new("RGB", (64, 64)))[None])
+    misfits = [key for key, *_ in report.get("mismatched_keys", ()) if key not in heads]
+    refuse_unfit(where, misfits, [key for key in report.get("missing_keys", ()) if key not in heads])
+    _draw_anew(model, heads, seed)
+    parts = tuple(dict.fromkeys(key.rpartition(".")[0] for key in heads))
+    return Backbone(model, Transform(function, function.__doc__ or ""), parts, processor, where)
+
+
+def _name_classes(config: Any, labels: Sequence[str]) -> None:
+    """The config, answering with these classes; what timm's format says of the old ones is taken out."""
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+    for name in ("label_names", "label_descriptions", "num_classes"):
+        if name in vars(config):
+            delattr(config, name)
+    if isinstance(getattr(config, "model_args", None), dict):  # given twice, it would be a TypeError
+        config.model_args = {key: value for key, value in config.model_args.items() if key != "num_classes"}
+
+
+def _heads(model: Any) -> set[str]:
+    """The names of the parameters whose shape depends on the number of classes."""
+    from transformers import AutoModelForImageClassification
+
+    config = deepcopy(model.config)
+    _name_classes(config, [*map(str, config.id2label.values()), "one more"])
+    with torch.device("meta"):
+        larger = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+    shapes = {name: tensor.shape for name, tensor in larger.state_dict().items()}
+    return {name for name, tensor in model.state_dict().items() if tensor.shape != shapes.get(name)}
+
+
+def _draw_anew(model: nn.Module, heads: set[str], seed: int) -> None:
+    """Small random weights and no bias: a head of the same size as the old one would else have been kept."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in heads:
+                drawn = torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(0.02 * drawn if parameter.ndim > 1 else torch.zeros_like(drawn))
+
+
+def _processor_or_default(folder: Path, config: Any) -> Any:
+    """The repository's own image processor, or the common one that is assumed elsewhere as well."""
+    from transformers import AutoImageProcessor, ViTImageProcessor
+
+    has_files = any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
+    if has_files or getattr(config, "pretrained_cfg", None):
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
+    height, width = _image_size(config)
+    size, mean, std = {"height": height, "width": width}, list(IMAGENET_MEAN), list(IMAGENET_STD)
+    return ViTImageProcessor(size=size, image_mean=mean, image_std=std, resample=Image.Resampling.BILINEAR)
 
 
 def _transformers_transform(folder: Path, config: Any, notices: list[str]) -> Preprocess:

@@ -1,0 +1,58 @@
+"""Measure a classifier on labelled pictures: accuracy, precision, recall, F1, AUROC and calibration, with intervals.
+
+    python scripts/evaluate_classifier.py --model my-classifier --data pictures/ --to metrics.json
+    python scripts/evaluate_classifier.py --model OWNER/NAME --data OWNER/DATASET --split test --to OWNER/NAME
+
+Any classifier that xaihub opens, on any dataset whose classes have the names of the classifier's. `--to` is a .json
+file, a folder (metrics.json and images/confusion.png; in a classifier's folder its card is rewritten, too), or a model
+on the Hub, which gets both and the updated card in one commit.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xaihub import terminal
+from xaihub.datasets.splits import Source
+from xaihub.evaluation_runs import MARK, describe, evaluate_classifier, prepare, write_file
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--model", required=True, help="a classifier's folder or Hub id")
+    made.add_argument(
+        "--data", required=True, help="a folder of class folders, a dataset folder, or a dataset's Hub id"
+    )
+    made.add_argument("--config", help="of a Hub dataset")
+    made.add_argument("--split", help="default: the only one, else test, else validation")
+    made.add_argument("--limit", type=int, help="take at most so many pictures, evenly from the classes")
+    made.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
+    terminal.add_destination(made, "the figures (a .json file as well)")
+    return made
+
+
+def work(arguments: argparse.Namespace) -> None:
+    source = Source(arguments.data, config=arguments.config, split=arguments.split, limit=arguments.limit)
+    options = {"batch_size": arguments.batch_size, "progress": terminal.bar()}
+    to = Path(arguments.to) if arguments.to.endswith(".json") else terminal.destination(arguments.to)
+    if isinstance(to, Path) and to.suffix == ".json":
+        _, found = evaluate_classifier(arguments.model, source, **options)
+        print(found.in_words)
+        if not arguments.dry_run:
+            write_file(to, found.metrics)
+        print(to if not arguments.dry_run else f"A dry run: nothing was written to {to}.")
+        return
+    with terminal.delivering(arguments, kind="model", mark=MARK, message="Measured with xaihub") as draft:
+        head = prepare(draft, to)
+        _, found = evaluate_classifier(arguments.model, source, **options)
+        print(found.in_words)
+        describe(draft, to if isinstance(to, str) else to.resolve().name, found.metrics, head)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return terminal.run(parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""How well a classifier does on labelled pictures: any classifier, any dataset, classes matched by their names."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from xaihub.classifier import Classifier
+from xaihub.datasets import LabelledPictures
+from xaihub.duplicates import near_copies
+from xaihub.errors import DatasetError
+from xaihub.figures import confusion_picture
+from xaihub.images import perceptual_hash
+from xaihub.progress import Progress, silent
+from xaihub.scoring import scores, wilson
+
+__all__ = ["Measured", "measure", "metrics_of", "trained_hashes", "write_json", "write_measured"]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a classifier said of N pictures whose classes are known.
+
+    Attributes:
+        keys: of the pictures.
+        truth: (N,), true classes, indices of the classifier's labels.
+        probabilities: (N, C).
+        metrics: what `metrics.json` holds.
+    """
+
+    keys: tuple[str, ...]
+    truth: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    metrics: Mapping[str, Any]
+
+    @property
+    def in_words(self) -> str:
+        """One line for a terminal."""
+        low, high = self.metrics["accuracy_interval"]
+        share, interval = f"{self.metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
+        return f"{share} of {len(self.keys):,} pictures right ({interval})"
+
+
+def measure(
+    classifier: Classifier,
+    pictures: LabelledPictures,
+    *,
+    batch_size: int = 32,
+    trained_on: Sequence[int] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Measured:
+    """Every labelled picture is shown to the classifier once; broken ones are left out and counted.
+
+    Args:
+        trained_on: the perceptual hashes of the pictures that it was trained on, to count near copies of them.
+        seed: of the bootstrap intervals.
+
+    Raises:
+        DatasetError: the dataset's classes are not the classifier's, or it has no labelled picture that can be read.
+        CancelledError: from `progress`.
+    """
+    _refuse_other_classes(classifier, pictures)
+    keys, truth, hashes, logits = [], [], [], []
+    batch: list[Tensor] = []
+
+    def flush() -> None:
+        for part in _stackable(batch):
+            logits.append(classifier.logits(torch.stack(part)).cpu())
+        batch.clear()
+
+    for key, label, (pixels, hashed) in pictures.prepared(lambda picture: _seen(classifier, picture)):
+        if label is None:
+            continue
+        keys.append(key)
+        truth.append(classifier.labels.index(label))
+        hashes.append(hashed)
+        batch.append(pixels)
+        if len(batch) == batch_size:
+            flush()
+            progress(len(keys) / max(1, len(pictures)), f"Measured {len(keys):,} of {len(pictures):,} pictures")
+    flush()
+    if not keys:
+        raise DatasetError(_nothing(pictures))
+    probabilities = classifier.probabilities(torch.cat(logits)).double().numpy()
+    found = np.array(truth, dtype=np.int64)
+    copies = None if trained_on is None else _copies(hashes, trained_on)
+    metrics = metrics_of(keys, found, probabilities, classifier.labels, copies=copies, seed=seed)
+    return Measured(tuple(keys), found, probabilities, metrics | _origin(classifier, pictures))
+
+
+def metrics_of(
+    keys: Sequence[str],
+    truth: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    labels: Sequence[str],
+    *,
+    copies: NDArray[np.bool_] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The figures, the mistakes, most confident first, and what near copies of training pictures make of the accuracy.
+
+    Args:
+        copies: (N,), which pictures are near copies of training pictures; None where that is not known.
+    """
+    right = probabilities.argmax(1) == truth
+    wrong = sorted(np.flatnonzero(~right).tolist(), key=lambda i: -probabilities[i].max())
+    new = None if copies is None else right[~copies]
+    return scores(truth, probabilities, labels, seed=seed) | {
+        "mistakes": [_mistake(keys[i], labels, int(truth[i]), probabilities[i]) for i in wrong],
+        "near_copies_of_training": None if copies is None else int(copies.sum()),
+        "accuracy_without_them": None if new is None or not len(new) else float(new.mean()),
+        "accuracy_without_them_interval": None
+        if new is None or not len(new)
+        else list(wilson(int(new.sum()), len(new))),
+    }
+
+
+def trained_hashes(training: Mapping[str, Any]) -> list[int] | None:
+    """The hashes of the training pictures that a `training.json` holds, or None; what is no hash is passed over."""
+    held = training.get("perceptual_hashes")
+    if not isinstance(held, list):
+        return None
+    return [int(text, 16) for text in held if isinstance(text, str) and _is_hash(text)]
+
+
+def _copies(hashes: Sequence[int], others: Sequence[int]) -> NDArray[np.bool_]:
+    found = np.zeros(len(hashes), dtype=np.bool_)
+    found[[mine for mine, _ in near_copies(hashes, others)]] = True
+    return found
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == 16 and all(digit in "0123456789abcdef" for digit in text)
+
+
+def _seen(classifier: Classifier, picture: Image.Image) -> tuple[Tensor, int]:
+    return classifier.transform(picture), perceptual_hash(picture)
+
+
+def _stackable(batch: list[Tensor]) -> list[list[Tensor]]:
+    """The batch whole, or picture by picture where preprocessing keeps each picture's own shape; the order stays."""
+    alike = len({tuple(pixels.shape) for pixels in batch}) <= 1
+    return ([batch] if batch else []) if alike else [[pixels] for pixels in batch]
+
+
+def _mistake(key: str, labels: Sequence[str], truth: int, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    answer = int(probabilities.argmax())
+    return {
+        "key": key,
+        "label": labels[truth],
+        "predicted": labels[answer],
+        "probability": float(probabilities[answer]),
+    }
+
+
+def _origin(classifier: Classifier, pictures: LabelledPictures) -> dict[str, Any]:
+    return {
+        "dataset": pictures.name,
+        "dataset_revision": pictures.revision,
+        "dataset_config": pictures.config,
+        "split": pictures.split,
+        "pictures_left_out": len(pictures.skipped),
+        "classifier": classifier.repo_id,
+        "classifier_revision": classifier.revision,
+    }
+
+
+def _refuse_other_classes(classifier: Classifier, pictures: LabelledPictures) -> None:
+    occurring = dict.fromkeys(label for _, label, _ in pictures.sources if label is not None)
+    if not occurring:
+        raise DatasetError(_nothing(pictures))
+    if any(label not in classifier.labels for label in occurring):
+        raise DatasetError(
+            f"{pictures.name} has the classes {_listed(list(occurring))}, but {classifier.repo_id} answers with"
+            f" {_listed(classifier.labels)}. Classes are matched by their names: rename the dataset's, or measure on"
+            " pictures of the classifier's own classes."
+        )
+
+
+def _nothing(pictures: LabelledPictures) -> str:
+    if pictures.skipped:
+        why = next(iter(pictures.skipped.values()))
+        return f"None of the {len(pictures)} pictures of {pictures.name} could be read. {why}"
+    return (
+        f"{pictures.name} has no labels{f' in its split {pictures.split!r}' * bool(pictures.split)}, so nothing can be"
+        " measured on it. Name a split that has them."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:10]))
+    return f"{shown} and {len(names) - 10:,} more" if len(names) > 10 else shown
+
+
+def write_measured(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Writes `metrics.json` and the picture of its confusion matrix."""
+    write_json(folder / "metrics.json", metrics)
+    if metrics.get("confusion"):
+        (folder / "images").mkdir(exist_ok=True)
+        confusion = metrics["confusion"]
+        title = f"{metrics['n']:,} pictures, {metrics['accuracy']:.1%} right"
+        confusion_picture(confusion["matrix"], confusion["labels"], title=title).save(
+            folder / "images" / "confusion.png", optimize=True
+        )
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Writes records as people can read them, too."""
+    file.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")

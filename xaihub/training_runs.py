@@ -1,0 +1,257 @@
+"""From a dataset and a backbone to a classifier's folder: trained, measured, explained and described."""
+
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaihub import hub
+from xaihub.cards.model import write_card
+from xaihub.classifier import Classifier
+from xaihub.datasets import LabelledPictures
+from xaihub.datasets.splits import Source
+from xaihub.downloads import cache_folder
+from xaihub.duplicates import groups, near_pairs
+from xaihub.errors import DatasetError, HubError, UnsupportedModelError
+from xaihub.examples import write_examples
+from xaihub.families.from_transformers import Backbone, load_backbone
+from xaihub.finetuning import FineTuned, fine_tune, run_key
+from xaihub.folders import folder_named
+from xaihub.loading import Limits, Plan, fetch_planned, load_classifier, preflight
+from xaihub.measuring import measure, metrics_of, write_json, write_measured
+from xaihub.pixel_store import PixelStore, read_pixels
+from xaihub.progress import Progress, part, silent
+from xaihub.training import default_device
+from xaihub.tuning_settings import FineTuning, refuse_too_few
+
+__all__ = ["MARK", "forget", "train_classifier"]
+
+MARK = "training.json"
+_CHOSE_THE_EPOCH = "That split also chose the epoch, so these figures are somewhat optimistic."
+_FOLD_FIGURES = ("accuracy", "accuracy_interval", "auroc", "auroc_interval", "macro_f1", "n")
+
+
+def train_classifier(
+    folder: Path,
+    source: Source,
+    backbone: str | Path = "microsoft/resnet-18",
+    settings: FineTuning | None = None,
+    *,
+    name: str,
+    limits: Limits | None = None,
+    device: str | None = None,
+    token: hub.Token = None,
+    memory: int = 2 * 2**30,
+    progress: Progress = silent,
+) -> Path:
+    """Fills the folder with a classifier, and gives the folder of checkpoints that may go once that one is safe.
+
+    Args:
+        folder: an empty one.
+        name: what the classifier will be called: a repository's id or a folder's name.
+        memory: bytes for pixels; beyond, pictures are read again in each epoch.
+
+    Raises:
+        DatasetError: the dataset cannot teach anything.
+        UnsupportedModelError: the backbone cannot be used, and why.
+        HubError: something cannot be fetched.
+        CancelledError: from `progress`; the same call later goes on from there.
+    """
+    settings = settings or FineTuning()
+    progress(0.0, f"Looking at {backbone}")
+    plan = _fit_for_training(preflight(backbone, token=token, limits=limits))
+    rows, labels, validation, test = _opened(source, settings, progress)
+    held = load_backbone(fetch_planned(plan, token=token, progress=progress), labels, plan.repo_id, seed=settings.seed)
+    training = read_pixels(rows, held.transform, labels, budget=memory, progress=part(progress, 0.0, 0.05))
+    judge = None if validation is None else read_pixels(validation, held.transform, labels, budget=memory)
+    work = cache_folder() / "training" / run_key(settings, f"{plan.repo_id}@{plan.revision}", training, judge)
+    folds = _folds(training, settings) if settings.folds else None
+    tuned = fine_tune(
+        held, training, judge, settings, work=work, folds=folds, device=device or default_device(),
+        progress=part(progress, 0.05, 0.9),
+    )  # fmt: skip
+    held.module.to("cpu")
+    held.save(folder)
+    record = _record(plan, source, training, held, tuned, settings)
+    write_json(folder / "training.json", record)
+    unseen, caution = test or validation, "" if test else _CHOSE_THE_EPOCH
+    _finish(folder, name, record, training, unseen, caution, part(progress, 0.9, 1.0))
+    return work
+
+
+def _fit_for_training(plan: Plan) -> Plan:
+    if plan.family not in ("transformers", "timm"):
+        raise UnsupportedModelError(
+            f"{plan.repo_id} is a classifier of {plan.family}; what can be fine-tuned are classifiers of transformers"
+            " and timm, such as microsoft/resnet-18 or timm/resnet18.a1_in1k."
+        )
+    return plan
+
+
+def _opened(
+    source: Source, settings: FineTuning, progress: Progress
+) -> tuple[LabelledPictures, tuple[str, ...], LabelledPictures | None, LabelledPictures | None]:
+    """The training pictures and their classes, and the splits that choose the epoch and that measure, if there are."""
+    splits = source.splits()
+    rows = source.open(source.split, progress)
+    named = [label for _, label, _ in rows.sources if label is not None]
+    labels = tuple(name for name in dict.fromkeys([*rows.label_names, *named]) if name in set(named))
+    refuse_too_few(rows.name, labels, named, settings.folds)
+    others = {
+        name: source.open(name, progress) for name in ("validation", "test") if name in splits and name != rows.split
+    }
+    return rows, labels, others.get("validation"), others.get("test")
+
+
+def _folds(training: PixelStore, settings: FineTuning) -> Tensor:
+    """(N,) the fold of each picture: each class spread evenly, near copies together, drawn by seed."""
+    generator = np.random.default_rng(settings.seed)
+    found = torch.zeros(len(training), dtype=torch.long)
+    alike = groups(len(training), near_pairs(training.hashes))
+    for label in range(len(training.labels)):
+        mine = [group for group in alike if int(training.truth[group[0]]) == label]
+        if len(mine) < settings.folds:
+            raise DatasetError(
+                f"{settings.folds} folds need as many different pictures of each class, and {training.labels[label]!r}"
+                f" has {len(mine)} once near copies are kept together. Ask for fewer folds."
+            )
+        for place, chosen in enumerate(generator.permutation(len(mine))):
+            found[mine[chosen]] = place % settings.folds
+    return found
+
+
+def _record(
+    plan: Plan, source: Source, training: PixelStore, held: Backbone, tuned: FineTuned, settings: FineTuning
+) -> dict[str, Any]:
+    """What `training.json` holds."""
+    rows, counts = training.rows, torch.bincount(training.truth, minlength=len(training.labels)).tolist()
+    record: dict[str, Any] = {
+        "format": 1,
+        "labels": list(training.labels),
+        "backbone": {
+            "id": plan.repo_id if plan.folder is None else plan.folder.resolve().name,
+            "on_hub": plan.repo is not None,
+            "revision": plan.revision,
+            "family": plan.family,
+            "licence": plan.licence,
+        },
+        "dataset": {
+            "id": rows.name,
+            "on_hub": folder_named(str(source.data)) is None,
+            "revision": rows.revision,
+            "config": rows.config,
+            "split": rows.split,
+            "fingerprint": training.fingerprint,
+            "pictures": len(training),
+            "counts": dict(zip(training.labels, counts, strict=True)),
+            "licence": rows.licence,
+            **_said_of(source),
+        },
+        "preprocessing": held.transform.description,
+        "head": f"{', '.join(held.heads)}, new",
+        "settings": asdict(settings),
+        "history": [dict(row) for row in tuned.history],
+        "kept": tuned.kept,
+        "left_out": len(training.lost),
+        "seconds": round(tuned.seconds, 1),
+        "machine": _machine(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "timm", "numpy", "pillow")},
+        "perceptual_hashes": [f"{hashed:016x}" for hashed in training.hashes.tolist()],
+    }
+    if tuned.out_of_fold is not None and tuned.fold_of is not None:
+        record["folds"] = _fold_record(training, tuned.out_of_fold, tuned.fold_of)
+    return record
+
+
+def _fold_record(training: PixelStore, answers: Tensor, fold_of: Tensor) -> dict[str, Any]:
+    keys, truth = [key for key, _, _ in training.rows.sources], training.truth.numpy()
+    right = (answers.argmax(1) == training.truth).double()
+    count = int(fold_of.max()) + 1
+    return {
+        "count": count,
+        "accuracies": [float(right[fold_of == fold].mean()) for fold in range(count)],
+        "metrics": metrics_of(keys, truth, answers.double().numpy(), training.labels),
+    }
+
+
+def _said_of(source: Source) -> dict[str, Any]:
+    """What the dataset's own report says of how its pictures were treated, where it has one."""
+    try:
+        held = _report(source)
+    except (HubError, OSError, ValueError):  # it is no part of what is learned from
+        return {}
+    texts = {name: [str(line) for line in held.get(name) or ()] for name in ("steps", "leaks")}
+    return {"fair": held.get("fair"), **texts} if held.get("format") == 1 else {}
+
+
+def _report(source: Source) -> dict[str, Any]:
+    if folder := folder_named(str(source.data)):
+        file = folder / "dataset.json"
+        held = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        return held if isinstance(held, dict) else {}
+    repo_id = hub.clean_repo_id(str(source.data))
+    repo = hub.look(repo_id, revision=source.revision, token=source.token, repo_type="dataset")
+    return hub.read_json(repo, "dataset.json", token=source.token)
+
+
+def _finish(
+    folder: Path,
+    name: str,
+    record: dict[str, Any],
+    training: PixelStore,
+    unseen: LabelledPictures | None,
+    caution: str,
+    progress: Progress,
+) -> None:
+    """Measures the classifier that the folder now holds, and writes what describes it."""
+    classifier = replace(load_classifier(folder, device=default_device()), repo_id=name)
+    pictures, metrics = unseen or training.rows, dict[str, Any]()
+    if unseen is not None:
+        metrics = dict(measure(classifier, unseen, trained_on=training.hashes.tolist(), progress=progress).metrics)
+        metrics["caution"] = caution
+    elif "folds" in record:
+        metrics = {**record["folds"]["metrics"], **_of_folds(name, classifier, training, record["folds"]["count"])}
+        record["folds"]["headline"] = True
+    else:
+        metrics = {"accuracy": None, "n": 0, "caution": "Nothing unseen was measured.", "classifier": name}
+    if "folds" in record:
+        metrics["folds"] = {k: record["folds"][k] for k in ("count", "accuracies")} | {
+            k: record["folds"]["metrics"][k]
+            for k in ("accuracy", "accuracy_interval", "auroc", "auroc_interval", "macro_f1", "n")
+        }
+    write_measured(folder, metrics)
+    record["examples"] = write_examples(folder, classifier, pictures, metrics if unseen is not None else {}, progress)
+    write_json(folder / "training.json", record)
+    write_card(folder, name)
+
+
+def _of_folds(name: str, classifier: Classifier, training: PixelStore, count: int) -> dict[str, Any]:
+    rows = training.rows
+    return {
+        "dataset": rows.name,
+        "dataset_revision": rows.revision,
+        "dataset_config": rows.config,
+        "split": f"{rows.split or 'all'}, cross-validated",
+        "classifier": name,
+        "classifier_revision": classifier.revision,
+        "caution": f"Each by one of {count} networks that did not see it, trained like this one on the other folds.",
+    }
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()} cores ({platform.machine()}), {torch.get_num_threads()} used"
+
+
+def forget(work: Path) -> None:
+    """Removes a run's checkpoints."""
+    shutil.rmtree(work, ignore_errors=True)
