@@ -33,7 +33,7 @@ OWNED = ("data/*.parquet",)  # files of splits that there are no more
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return terminal.run(_parser(), lambda arguments: _build(arguments, sys.argv[1:] if argv is None else argv), argv)
+    return terminal.run(parser(), lambda arguments: _build(arguments, sys.argv[1:] if argv is None else argv), argv)
 
 
 def _build(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
@@ -108,7 +108,7 @@ def _name(to: str) -> str:
     return place if isinstance(place, str) else place.resolve().name
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="build_dataset.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xaihub import terminal
 from xaihub.datasets.splits import Source
-from xaihub.evaluation_runs import MARK, describe, evaluate_classifier, prepare, write_file
+from xaihub.measuring import MARK, describe, evaluate_classifier, prepare, write_file
 
 
 def parser() -> argparse.ArgumentParser:

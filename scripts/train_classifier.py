@@ -21,8 +21,7 @@ from pathlib import Path
 
 from xaihub import terminal
 from xaihub.datasets.splits import Source
-from xaihub.training_runs import MARK, forget, train_classifier
-from xaihub.tuning_settings import FineTuning
+from xaihub.finetuning import MARK, FineTuning, forget, train_classifier
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,8 +73,9 @@ def work(arguments: argparse.Namespace) -> None:
     with terminal.delivering(arguments, kind="model", mark=MARK, message="Trained with xaihub") as draft:
         bytes_ = int(arguments.memory * 2**30)
         checkpoints = train_classifier(
-            draft, source, arguments.backbone, settings, name=name, memory=bytes_, progress=terminal.bar()
-        )
+            draft, source, arguments.backbone, settings, name=name, memory=bytes_, public=arguments.public,
+            progress=terminal.bar(),
+        )  # fmt: skip
     if not arguments.dry_run:
         forget(checkpoints)
 

@@ -10,15 +10,15 @@ from tiny_models import TINY, build
 from torch import nn
 from training_child import RESNET, backbone, class_folders
 
-from xaihub.augmentation import vary
-from xaihub.checkpoints import read_checkpoint, write_checkpoint
 from xaihub.datasets import from_pairs, open_dataset
 from xaihub.errors import CancelledError, DatasetError, UnsupportedModelError
 from xaihub.families.from_transformers import load_backbone
-from xaihub.finetuning import fine_tune, run_key
-from xaihub.pixel_store import Part, network_inputs, read_pixels
-from xaihub.probing import features_below, fit_head
-from xaihub.tuning_settings import FineTuning, Kept
+from xaihub.finetuning.augmentation import vary
+from xaihub.finetuning.checkpoints import read_checkpoint, write_checkpoint
+from xaihub.finetuning.fitting import fine_tune, run_key
+from xaihub.finetuning.pixel_store import Part, network_inputs, read_pixels
+from xaihub.finetuning.probing import features_below, fit_head
+from xaihub.finetuning.settings import FineTuning, Kept
 
 LABELS = ("real", "fake")
 QUICK = FineTuning(epochs=3, batch_size=4, averaged=2)

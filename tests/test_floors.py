@@ -12,30 +12,29 @@ PACKAGE = ROOT / "xaihub"
 FLOORS = {
     "errors": 0, "curated": 0, "folders": 0,
     "registry": 1, "progress": 1, "images": 1, "agreement": 1, "separability": 1,
-    "augmentation": 1, "tuning_settings": 1,
-    "duplicates": 2, "fairness": 2, "splitting": 2, "scoring": 2, "figures": 2, "checkpoints": 2,
+    "duplicates": 2, "fairness": 2, "splitting": 2, "figures": 2,
     "projections": 2, "notebook": 2, "downloads": 2, "kaggle_worker": 2, "kaggle_task": 2,
     "records": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3,
     "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
     "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4, "reference_card": 4, "generation": 4,
-    "probing": 4,
-    "target_layer": 5, "curation": 5, "pixel_store": 5,
+    "target_layer": 5, "curation": 5,
     "classifier": 6,
     "passes": 7, "families": 7,
     "embedders": 8, "planning": 8,
     "loading": 9,
-    "references": 10, "finetuning": 10, "measuring": 10,
+    "references": 10,
     "methods": 11, "building": 11, "layer_embeddings": 11,
     "maps": 12,
     "cams": 13, "attention": 13, "perturbations": 13,
     "attributions": 14, "neighbours": 14, "stages": 14,
     "explaining": 15,
-    "cards": 16, "examples": 16,
-    "training_runs": 17, "evaluation_runs": 17,
-    "": 17,  # xaihub itself: the public names
+    "cards": 16,
+    "measuring": 17,
+    "finetuning": 18,
+    "": 19,  # xaihub itself: the public names
     # neither pages nor own_module can reach the other: no page runs a file of anybody's
-    "ui": 18, "own_module": 18, "doctor": 18, "terminal": 18,
-    "__main__": 19,
+    "ui": 20, "own_module": 20, "doctor": 20, "terminal": 20,
+    "__main__": 21,
 }  # fmt: skip
 
 OWNERS = {

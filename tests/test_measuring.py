@@ -12,7 +12,7 @@ from xaihub import Classifier
 from xaihub.datasets import LabelledPictures, from_pairs
 from xaihub.errors import CancelledError, DatasetError
 from xaihub.images import perceptual_hash
-from xaihub.measuring import measure, trained_hashes, write_measured
+from xaihub.measuring.measuring import measure, trained_hashes, write_measured
 
 LABELS = ("red", "green", "blue")
 

@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard
 
 from xaihub import hub
 from xaihub.cards.model import model_card, with_metrics
-from xaihub.measuring import metrics_of
+from xaihub.measuring.measuring import metrics_of
 
 TRAINING = {
     "labels": ["real", "fake"],

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from xaihub import scoring
-from xaihub.scoring import (
+from xaihub.measuring import scoring
+from xaihub.measuring.scoring import (
     auroc,
     bootstrapped,
     calibration_error,

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tiny_models import TINY, Tiny, build, picture, processor_of
 
-import xaihub.training_runs  # noqa: F401  imported before the fork: a child then starts at once
+import xaihub.finetuning.runs  # noqa: F401  imported before the fork: a child then starts at once
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

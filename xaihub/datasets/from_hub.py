@@ -42,7 +42,7 @@ def open_hub_dataset(
     # asked first, with this visitor's token: a warm cache would answer for a private dataset without asking
     repo = hub.look(repo_id, revision=wanted.revision, token=token, repo_type="dataset")
     with _explained(repo_id):
-        _refuse_foreign_files(repo, token)
+        refuse_foreign_files(repo, token)
         config, split = _config_and_split(repo, wanted.config, wanted.split, token)
         streamed = sum(repo.files.values()) > stream_beyond
         progress(0.0, f"{'Streaming' if streamed else 'Fetching'} {repo_id}")
@@ -134,7 +134,7 @@ def _refuse_labels(repo_id: str, labels: Sequence[str], columns: _Columns) -> No
         refuse_unknown_labels(repo_id, labels, columns.names)
 
 
-def _refuse_foreign_files(repo: hub.Repo, token: hub.Token) -> None:
+def refuse_foreign_files(repo: hub.Repo, token: hub.Token) -> None:
     """A dataset may say where its files are; it must not name files of this machine or of other sites."""
     if Path(repo.repo_id).exists():
         raise DatasetError(
@@ -177,7 +177,7 @@ def hub_splits(
     """
     repo = hub.look(repo_id, revision=revision, token=token, repo_type="dataset")
     with _explained(repo_id):
-        _refuse_foreign_files(repo, token)
+        refuse_foreign_files(repo, token)
         return sorted(_config_and_splits(repo, config, token)[1], key="train".__ne__)
 
 

@@ -21,16 +21,16 @@ from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
 from xaihub.duplicates import groups, near_pairs
 from xaihub.errors import DatasetError, HubError, UnsupportedModelError
-from xaihub.examples import write_examples
 from xaihub.families.from_transformers import Backbone, load_backbone
-from xaihub.finetuning import FineTuned, fine_tune, run_key
+from xaihub.finetuning.examples import write_examples
+from xaihub.finetuning.fitting import FineTuned, fine_tune, run_key
+from xaihub.finetuning.pixel_store import PixelStore, read_pixels
+from xaihub.finetuning.settings import FineTuning, refuse_too_few
 from xaihub.folders import folder_named
 from xaihub.loading import Limits, Plan, fetch_planned, load_classifier, preflight
 from xaihub.measuring import measure, metrics_of, write_json, write_measured
-from xaihub.pixel_store import PixelStore, read_pixels
 from xaihub.progress import Progress, part, silent
 from xaihub.training import default_device
-from xaihub.tuning_settings import FineTuning, refuse_too_few
 
 __all__ = ["MARK", "forget", "train_classifier"]
 
@@ -50,6 +50,7 @@ def train_classifier(
     device: str | None = None,
     token: hub.Token = None,
     memory: int = 2 * 2**30,
+    public: bool = False,
     progress: Progress = silent,
 ) -> Path:
     """Fills the folder with a classifier, and gives the folder of checkpoints that may go once that one is safe.
@@ -58,6 +59,7 @@ def train_classifier(
         folder: an empty one.
         name: what the classifier will be called: a repository's id or a folder's name.
         memory: bytes for pixels; beyond, pictures are read again in each epoch.
+        public: it will be shown to everyone, so pictures of a private or gated dataset stay out of its card.
 
     Raises:
         DatasetError: the dataset cannot teach anything.
@@ -83,7 +85,8 @@ def train_classifier(
     record = _record(plan, source, training, held, tuned, settings)
     write_json(folder / "training.json", record)
     unseen, caution = test or validation, "" if test else _CHOSE_THE_EPOCH
-    _finish(folder, name, record, training, unseen, caution, part(progress, 0.9, 1.0))
+    shown = (unseen or rows) if rows.public or not public else None
+    _finish(folder, name, record, training, unseen, shown, caution, part(progress, 0.9, 1.0))
     return work
 
 
@@ -208,12 +211,13 @@ def _finish(
     record: dict[str, Any],
     training: PixelStore,
     unseen: LabelledPictures | None,
+    shown: LabelledPictures | None,
     caution: str,
     progress: Progress,
 ) -> None:
-    """Measures the classifier that the folder now holds, and writes what describes it."""
+    """Measures the classifier that the folder now holds, and writes what describes it; `shown` are for its examples."""
     classifier = replace(load_classifier(folder, device=default_device()), repo_id=name)
-    pictures, metrics = unseen or training.rows, dict[str, Any]()
+    metrics = dict[str, Any]()
     if unseen is not None:
         metrics = dict(measure(classifier, unseen, trained_on=training.hashes.tolist(), progress=progress).metrics)
         metrics["caution"] = caution
@@ -224,11 +228,12 @@ def _finish(
         metrics = {"accuracy": None, "n": 0, "caution": "Nothing unseen was measured.", "classifier": name}
     if "folds" in record:
         metrics["folds"] = {k: record["folds"][k] for k in ("count", "accuracies")} | {
-            k: record["folds"]["metrics"][k]
-            for k in ("accuracy", "accuracy_interval", "auroc", "auroc_interval", "macro_f1", "n")
+            k: record["folds"]["metrics"][k] for k in _FOLD_FIGURES
         }
     write_measured(folder, metrics)
-    record["examples"] = write_examples(folder, classifier, pictures, metrics if unseen is not None else {}, progress)
+    if shown is not None:
+        known = metrics if unseen is not None else {}
+        record["examples"] = write_examples(folder, classifier, shown, known, progress)
     write_json(folder / "training.json", record)
     write_card(folder, name)
 

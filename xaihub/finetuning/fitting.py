@@ -16,14 +16,14 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy
 
-from xaihub.augmentation import vary
-from xaihub.checkpoints import read_checkpoint, write_checkpoint
 from xaihub.families.from_transformers import Backbone
-from xaihub.pixel_store import Part, PixelStore, network_inputs
-from xaihub.probing import features_below, fit_head
+from xaihub.finetuning.augmentation import vary
+from xaihub.finetuning.checkpoints import read_checkpoint, write_checkpoint
+from xaihub.finetuning.pixel_store import Part, PixelStore, network_inputs
+from xaihub.finetuning.probing import features_below, fit_head
+from xaihub.finetuning.settings import FineTuning, Kept, refuse_too_few
 from xaihub.progress import Progress, silent
 from xaihub.training import Course, Pixels, TrainingSettings, logits_of, reestimate_batch_norm
-from xaihub.tuning_settings import FineTuning, Kept, refuse_too_few
 
 __all__ = ["FineTuned", "fine_tune", "run_key"]
 

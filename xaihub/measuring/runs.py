@@ -14,7 +14,7 @@ from xaihub.classifier import Classifier
 from xaihub.datasets.splits import Source
 from xaihub.errors import DatasetError
 from xaihub.loading import Limits, Plan, load_classifier, preflight
-from xaihub.measuring import Measured, measure, trained_hashes, write_json, write_measured
+from xaihub.measuring.measuring import Measured, measure, trained_hashes, write_json, write_measured
 from xaihub.progress import Progress, silent
 from xaihub.training import default_device
 

@@ -18,8 +18,8 @@ from xaihub.duplicates import near_copies
 from xaihub.errors import DatasetError
 from xaihub.figures import confusion_picture
 from xaihub.images import perceptual_hash
+from xaihub.measuring.scoring import scores, wilson
 from xaihub.progress import Progress, silent
-from xaihub.scoring import scores, wilson
 
 __all__ = ["Measured", "measure", "metrics_of", "trained_hashes", "write_json", "write_measured"]
 
