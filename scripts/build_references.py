@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=int, help="at most so many pictures, evenly from the classes (default: all)")
     made.add_argument("--seed", type=int, default=0, help="of that draw (%(default)s)")
     made.add_argument("--embedder", default="target-layer", help="what makes two pictures alike (%(default)s)")
-    made.add_argument("--batch", type=int, default=32, help="pictures at once (%(default)s)")
+    made.add_argument("--batch", type=int, help="pictures at once (default: 8 on a processor, 32 elsewhere)")
     made.add_argument("--device", help="such as cuda (default: the processor)")
     terminal.add_destination(made, "the references")
     return made

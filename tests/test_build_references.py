@@ -104,6 +104,7 @@ def test_building_twice_gives_the_same_bytes(main, tmp_path):
         (("--data", "alice/nothing"), "There is no dataset 'alice/nothing'"),
         (("--data", "alice/drawn", "--split", "moon"), "has no split 'moon'"),
         (("--data", "alice/drawn", "--limit", 0), "A limit of 0 pictures leaves none to read"),
+        (("--data", "alice/drawn", "--batch", 0), "A batch of 0 pictures embeds none"),
         (("--data", "alice/drawn", "--embedder", "smell"), "smell"),
         (("--data", "alice/drawn", "--layer", "roof"), "roof"),
     ],

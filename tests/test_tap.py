@@ -4,14 +4,16 @@ import copy
 import gc
 import threading
 
+import numpy as np
 import psutil
 import pytest
 import torch
 from torch import nn
-from toy_networks import SmallNet, TokenNet, Twice, classifier_of
+from toy_networks import ColourCounter, SmallNet, TokenNet, Twice, classifier_of
 
 from xaihub.classifier import Classifier
 from xaihub.errors import TargetLayerError
+from xaihub.explaining import explain
 from xaihub.passes import tap
 
 
@@ -219,3 +221,18 @@ def test_an_answer_that_ignores_the_layer_is_an_error_not_a_flat_map():
 def test_the_number_of_labels_must_be_that_of_the_classes():
     with pytest.raises(ValueError, match="answers with 3 classes, but 2 labels"):
         Classifier.from_module(SmallNet(), labels=["a", "b"], transform=classifier_of(SmallNet()).transform)
+
+
+@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
+def test_a_caller_that_switched_gradients_off_gets_the_same_maps(switched_off):
+    """Around an evaluation loop people write `with torch.no_grad():`; a map without gradients would be empty."""
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    expected = explain(classifier_of(ColourCounter(0.01)), picture, "gradcam")["gradcam"][0].raw
+    module = ColourCounter(0.01)
+    with switched_off():
+        classifier = classifier_of(module)
+        found = explain(classifier, picture, "gradcam")["gradcam"][0].raw
+        assert not torch.is_grad_enabled()
+    assert classifier.target_layer.name == "features"
+    assert np.abs(expected).max() > 0
+    np.testing.assert_array_equal(found, expected)

@@ -18,6 +18,7 @@ from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures, open_dataset
 from xaihub.embedders import EMBEDDERS
 from xaihub.errors import DatasetError
+from xaihub.hooks import recording
 from xaihub.images import perceptual_hash, pixel_digest
 from xaihub.passes import tap
 from xaihub.progress import Progress, silent
@@ -29,12 +30,13 @@ _NO_PIXELS = torch.empty(0)  # a million rows are kept while they are collected,
 _QUALITY = 92  # of the stored crops: their predictions are the originals', only their heatmaps are drawn again
 
 
+@recording
 def build_references(
     classifier: Classifier,
     dataset: LabelledPictures | str | Path,
     *,
     embedder: str = "target-layer",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     limit: int | None = None,
     progress: Progress = silent,
     **source: Any,
@@ -42,6 +44,7 @@ def build_references(
     """References for a classifier from labelled pictures: a folder of class folders, a Hub dataset, or ones in memory.
 
     Args:
+        batch_size: pictures at once; 8 on a processor, whose cache holds no more of their early maps, 32 elsewhere.
         limit: how many pictures to take at most, drawn evenly from the classes.
         source: further arguments of `open_dataset` (`config`, `split`, `revision`, `token`, `seed`).
 
@@ -56,9 +59,12 @@ def build_references(
         else open_dataset(dataset, limit=limit, progress=progress, **source)
     )
     embed = EMBEDDERS[embedder].embed
+    size = batch_size if batch_size is not None else 8 if classifier.device.type == "cpu" else 32
+    if size < 1:
+        raise DatasetError(f"A batch of {size} pictures embeds none. Give 1 or more.")
     columns = _Columns()
     with tap(_quick(classifier)) as run:
-        for batch in _batches(classifier, rows, batch_size, progress):
+        for batch in _batches(classifier, rows, size, progress):
             passed = run(torch.stack([seen.pixels for seen in batch]))
             vectors = torch.nn.functional.normalize(embed(passed).cpu().float(), dim=1)
             columns.add(batch, vectors, passed.logits.detach().cpu().float())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xaihub.calls import attending
 from xaihub.errors import TargetLayerError, UnknownNameError
-from xaihub.hooks import evaluating, first_tensor
+from xaihub.hooks import evaluating, first_tensor, recording
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.records import Prediction
 from xaihub.registry import nearest_name
@@ -53,6 +53,7 @@ class Classifier:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
+    @recording
     def from_module(
         cls,
         module: nn.Module,
@@ -178,6 +179,7 @@ class Classifier:
             raise UnknownNameError(f"{self.repo_id} has classes 0 to {len(self.labels) - 1}, so not {target}.")
         return int(target)
 
+    @recording
     def with_layer(self, name: str) -> "Classifier":
         """The same classifier, explained at another layer.
 

@@ -13,6 +13,7 @@ from xaihub import perturbations  # noqa: F401
 from xaihub import attention, attributions, neighbours  # noqa: F401
 from xaihub.classifier import Classifier
 from xaihub.errors import ReferencesError, TargetLayerError
+from xaihub.hooks import recording
 from xaihub.images import PictureLike, open_picture
 from xaihub.methods import FEW_PASSES, METHODS, Query
 from xaihub.records import Evidence, Explanation
@@ -21,6 +22,7 @@ from xaihub.references import ReferenceSet
 __all__ = ["explain", "explain_query", "provenance"]
 
 
+@recording
 def explain(
     classifier: Classifier,
     image: PictureLike,
@@ -50,6 +52,7 @@ def explain(
     return explain_query(query, [methods] if isinstance(methods, str) else methods)
 
 
+@recording
 def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explanation:
     """The Explanation of a query that may have been asked before: what it has computed is not computed again."""
     names = list(methods) if methods is not None else _affordable(query.classifier)

@@ -3,14 +3,30 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from itertools import islice
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["evaluating", "first_tensor", "float_tensors", "part_of", "replace_tensor", "watching"]
+__all__ = ["evaluating", "first_tensor", "float_tensors", "part_of", "recording", "replace_tensor", "watching"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def recording(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with gradients on, whatever its caller switched off: under `no_grad` every map would be empty."""
+
+    @wraps(function)
+    def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.enable_grad():
+            return function(*args, **kwargs)
+
+    return recorded
+
 
 See = Callable[[str, Any], Any]
 

@@ -1,5 +1,6 @@
 """What every kind of dataset becomes: keys, labels, and a way to get each picture."""
 
+import os
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,9 @@ from xaihub.images import open_picture
 
 __all__ = ["Get", "LabelledPictures", "Row", "Source", "draw", "drawn", "from_pairs", "refuse_unknown_labels", "same"]
 
-_THREADS, _AHEAD = 2, 64  # two batches of pixels wait at most: 40 MB at 224 x 224
+# half of the cores: the network works on all of them meanwhile, and waits for whichever is busy with a picture
+_THREADS = max(1, min(8, (os.cpu_count() or 2) // 2))
+_AHEAD = 64  # pictures that wait at most: 40 MB at 224 x 224
 
 T = TypeVar("T")
 
