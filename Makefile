@@ -4,7 +4,7 @@ serve:
 	sh scripts/setup.sh && .venv/bin/python app.py
 
 test:
-	sh scripts/setup.sh dev && .venv/bin/python -m pytest
+	sh scripts/setup.sh dev && .venv/bin/python -m pytest -n 2 --dist loadfile
 
 check:
 	bash .ci/run

@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", help="of a Hub dataset")
     made.add_argument("--split", help="default: the only one, else test, else validation")
     made.add_argument("--limit", type=int, help="take at most so many pictures, evenly from the classes")
-    made.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
+    made.add_argument("--batch-size", type=int, help="pictures at once (default: 8 on a processor, 32 elsewhere)")
     terminal.add_destination(made, "the figures (a .json file as well)")
     return made
 

@@ -44,6 +44,8 @@ def start_hub_for_session() -> LoopbackHub:
     for name in FORGOTTEN:
         os.environ.pop(name, None)
     os.environ.update(_environment(hub.endpoint, home))
+    if os.environ.get("PYTEST_XDIST_WORKER"):  # workers share the cores; torch would take all of them in each
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
     return hub
 
 

@@ -78,8 +78,10 @@ def test_near_copies_of_training_pictures_are_counted_and_taken_out(classifier):
     seen = [perceptual_hash(row.picture) for row in pictures][:2]
     close = [seen[0] ^ 0b101, seen[1]]  # two bits of 64 differ
 
-    metrics = measure(classifier, pictures, trained_on=close).metrics
+    found = measure(classifier, pictures, trained_on=close)
+    metrics = found.metrics
 
+    assert found.in_words.endswith("2 of them are, or nearly are, pictures it was trained on; 50.0% without them")
     assert metrics["near_copies_of_training"] == 2
     assert metrics["accuracy"] == 0.5
     assert metrics["accuracy_without_them"] == 0.5

@@ -44,7 +44,7 @@ def build_references(
     """References for a classifier from labelled pictures: a folder of class folders, a Hub dataset, or ones in memory.
 
     Args:
-        batch_size: pictures at once; 8 on a processor, whose cache holds no more of their early maps, 32 elsewhere.
+        batch_size: pictures at once; `Classifier.batch` if not given.
         limit: how many pictures to take at most, drawn evenly from the classes.
         source: further arguments of `open_dataset` (`config`, `split`, `revision`, `token`, `seed`).
 
@@ -59,7 +59,7 @@ def build_references(
         else open_dataset(dataset, limit=limit, progress=progress, **source)
     )
     embed = EMBEDDERS[embedder].embed
-    size = batch_size if batch_size is not None else 8 if classifier.device.type == "cpu" else 32
+    size = classifier.batch if batch_size is None else batch_size
     if size < 1:
         raise DatasetError(f"A batch of {size} pictures embeds none. Give 1 or more.")
     columns = _Columns()

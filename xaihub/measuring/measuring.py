@@ -45,14 +45,19 @@ class Measured:
         """One line for a terminal."""
         low, high = self.metrics["accuracy_interval"]
         share, interval = f"{self.metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
-        return f"{share} of {len(self.keys):,} pictures right ({interval})"
+        said = f"{share} of {len(self.keys):,} pictures right ({interval})"
+        copies, without = self.metrics["near_copies_of_training"], self.metrics["accuracy_without_them"]
+        if not copies:
+            return said
+        rest = f"; {without:.1%} without them" if without is not None else ""
+        return f"{said}. {copies:,} of them are, or nearly are, pictures it was trained on{rest}"
 
 
 def measure(
     classifier: Classifier,
     pictures: LabelledPictures,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     trained_on: Sequence[int] | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -83,7 +88,7 @@ def measure(
         truth.append(classifier.labels.index(label))
         hashes.append(hashed)
         batch.append(pixels)
-        if len(batch) == batch_size:
+        if len(batch) == (batch_size or classifier.batch):
             flush()
             progress(len(keys) / max(1, len(pictures)), f"Measured {len(keys):,} of {len(pictures):,} pictures")
     flush()

@@ -29,7 +29,7 @@ def evaluate_classifier(
     *,
     limits: Limits | None = None,
     token: hub.Token = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress = silent,
 ) -> tuple[Classifier, Measured]:
     """The classifier and what it does on a split: the one named, the only one, or test, validation, in that order.
