@@ -15,8 +15,9 @@ time: the same command goes on from there.
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from xaihub import hub, terminal
 from xaihub.cards.dataset import dataset_card
@@ -52,6 +53,17 @@ def _build(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         card = hub.card_text(*dataset_card(report, _name(arguments.to), licence=arguments.licence))
         (draft / "README.md").write_text(card, "utf-8")
         bar(1.0, "")
+        print(_counts(report))
+
+
+def _counts(report: Mapping[str, Any]) -> str:
+    """How many pictures came into which split, and how many did not come in."""
+    lines = [
+        f"{split}: {', '.join(f'{count:,} {label}' for label, count in counts.items())}"
+        for split, counts in report["splits"].items()
+    ]
+    dropped = len(report["dropped"])
+    return "\n".join([*lines, f"left out: {dropped:,} (the card says which and why)"] if dropped else lines)
 
 
 def _real(arguments: argparse.Namespace, progress: Progress) -> Origin:

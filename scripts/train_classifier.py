@@ -21,7 +21,7 @@ from pathlib import Path
 
 from xaihub import terminal
 from xaihub.datasets.splits import Source
-from xaihub.finetuning import MARK, FineTuning, forget, train_classifier
+from xaihub.finetuning import MARK, FineTuning, forget, measured_in_words, train_classifier
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,6 +76,7 @@ def work(arguments: argparse.Namespace) -> None:
             draft, source, arguments.backbone, settings, name=name, memory=bytes_, public=arguments.public,
             progress=terminal.bar(),
         )  # fmt: skip
+        print(measured_in_words(draft))
     if not arguments.dry_run:
         forget(checkpoints)
 

@@ -63,7 +63,7 @@ def head(text: str) -> dict:
 def test_two_folders_become_a_dataset_folder_and_its_place_is_printed_last(folders, here, capsys):
     assert build_dataset.main([*folders, "--split", "train=1", "--to", "D1"]) == 0
 
-    assert capsys.readouterr().out == "D1\n"
+    assert capsys.readouterr().out == "train: 8 real, 8 generated\nD1\n"
     assert sorted(content(here / "D1")) == ["README.md", "data/train-00000-of-00001.parquet", "dataset.json"]
     assert len(open_dataset(here / "D1")) == 16
     assert open_dataset(here / "D1").label_names == ("real", "generated")

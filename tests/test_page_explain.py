@@ -298,7 +298,7 @@ def test_a_slow_method_shows_its_progress_and_a_stopped_one_leaves_the_earlier_a
     choose(page, "#xh-method", "rise")
     page.wait_for_selector("#xh-progress >> text=/RISE: .* of 1000 pictures/", timeout=30_000)
     choose(page, "#xh-method", "layercam")  # asked meanwhile: the slow one gives way
-    page.wait_for_selector("#xh-view figcaption >> text=/LayerCAM for cat/", timeout=20_000)
+    page.wait_for_selector("#xh-view figcaption >> text=/LayerCAM for cat/", timeout=60_000)
     choose(page, "#xh-method", "rise")
     page.wait_for_selector("#xh-view figcaption >> text=/RISE for cat/", timeout=90_000)
     assert "The heatmaps of these pictures are Grad-CAM's" in page.inner_text("#xh-beside")
@@ -312,12 +312,12 @@ def test_one_menu_of_the_other_class_serves_finer_cam_and_the_counterfactuals(br
     page.wait_for_selector(".xh-view", timeout=60_000)
     assert not page.locator("#xh-against").is_visible()
     choose(page, "#xh-method", "finercam")
-    page.wait_for_selector("#xh-against", state="visible", timeout=20_000)
+    page.wait_for_selector("#xh-against", state="visible", timeout=60_000)
     page.wait_for_selector("#xh-against >> text=/Rather than .Finer-CAM./")
     target = page.inner_text(".xh-target .xh-class").split("\n")[0].split(" explained")[0].strip()
     for other in sorted(set(LABELS.values()) - {target}):
         choose(page, "#xh-against", other)
-        page.wait_for_selector(f"#xh-view .xh-caption >> text=/rather than '{other}'/", timeout=20_000)
+        page.wait_for_selector(f"#xh-view .xh-caption >> text=/rather than '{other}'/", timeout=60_000)
     page.click("text=Copy link")
     page.wait_for_selector(f"#xh-linked >> text=/against={other}.*method=finercam/")
 

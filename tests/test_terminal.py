@@ -121,7 +121,7 @@ def test_a_folder_half_written_by_a_killed_run_is_tidied_by_the_next(place):
         (RepoNotFoundError("There is no model 'x/y'."), 2, "prog: There is no model 'x/y'."),
         (FileExistsError("'x' exists."), 2, "prog: 'x' exists."),
         (OSError(28, "No space left on device", "x"), 2, "No space left on device (x). Nothing half-made is left"),
-        (KeyboardInterrupt(), 130, "stopped; the same command goes on from here"),
+        (KeyboardInterrupt(), 130, "stopped; the same command goes on from what was kept"),
     ],
 )
 def test_a_run_ends_with_a_sentence(capsys, error, code, said):
@@ -152,3 +152,18 @@ def test_a_folder_that_was_built_before_is_published_as_it_is(place, alice, caps
     assert set(alice.repo("alice/starter", "dataset").head.files) >= {"references.json", "rows.parquet"}
     assert main(["publish", str(place), "--to", "alice/nothing"]) == 2
     assert "it is neither a dataset, nor references, nor a classifier" in capsys.readouterr().err
+
+
+def test_being_told_to_end_leaves_no_draft(place):
+    code = (
+        "import os, signal, sys, argparse, threading, time\nfrom xaihub import terminal\n"
+        "parser = argparse.ArgumentParser(prog='prog')\nterminal.add_destination(parser, 'it')\n"
+        "def work(arguments):\n"
+        "    with terminal.delivering(arguments, kind='dataset', mark='mark.json') as draft:\n"
+        "        (draft / 'half').touch()\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(5)\n"
+        "sys.exit(terminal.run(parser, work, ['--to', 'result']))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=place, check=False, capture_output=True, text=True)
+    assert ended.returncode == 130
+    assert "stopped" in ended.stderr
+    assert list(place.iterdir()) == []

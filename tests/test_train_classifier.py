@@ -391,3 +391,15 @@ def test_training_that_is_killed_again_and_again_ends_with_the_same_bytes(pictur
         assert (tmp_path / "killed" / name).read_bytes() == expected, name
     assert [path.name for path in tmp_path.glob(".killed*")] == []
     assert not list((tmp_path / "cache of killed" / "training").iterdir())
+
+
+def test_no_card_shows_figures_of_the_training_pictures(pictures, network, tmp_path, capsys):
+    made = tmp_path / "made"
+    assert train(pictures, network, made, "--epochs", "0") == 0
+    before = (made / "README.md").read_bytes()
+    given = ["--model", str(made), "--data", str(pictures)]
+    assert evaluate_classifier.main([*given, "--to", str(made)]) == 2
+    assert "are ones it was trained on: that measures memory" in capsys.readouterr().err
+    assert (made / "README.md").read_bytes() == before
+    assert evaluate_classifier.main([*given, "--to", str(tmp_path / "metrics.json")]) == 0
+    assert "pictures it was trained on" in capsys.readouterr().out

@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     publish = commands.add_parser("publish", help="a folder that a script made, as it is, to the Hub")
     publish.add_argument("folder", help="a dataset, a classifier or references")
+    publish.add_argument("--model", metavar="ID", help="of references: what their classifier is called on the Hub")
     add_destination(publish, "the folder's content")
     publish.set_defaults(run=_publish)
     return parser
@@ -123,6 +124,22 @@ def _publish(arguments: argparse.Namespace) -> None:
     kind, owned = _KINDS[mark]
     with delivering(arguments, kind=kind, mark=mark, owned=owned, message=f"Publish {folder.name}") as draft:
         shutil.copytree(folder, draft, dirs_exist_ok=True)
+        _rename(draft, mark, arguments)
+
+
+def _rename(draft: Path, mark: str, arguments: argparse.Namespace) -> None:
+    """Writes the card anew under the name that strangers will load it by; a card of somebody's own stays."""
+    from xaihub import load_references
+    from xaihub.cards.dataset import dataset_card
+    from xaihub.cards.model import write_card
+
+    if mark == "references.json":
+        load_references(draft).write(draft, named=arguments.to, classifier=arguments.model)
+    elif mark == "dataset.json":
+        report = json.loads((draft / mark).read_text("utf-8"))
+        (draft / "README.md").write_text(hub.card_text(*dataset_card(report, arguments.to, licence=None)), "utf-8")
+    elif (draft / "training.json").is_file():
+        write_card(draft, arguments.to)
 
 
 def _classifier(arguments: argparse.Namespace, progress: Progress) -> "tuple[Classifier, int]":

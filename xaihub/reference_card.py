@@ -31,8 +31,8 @@ def reference_card(
 
 
 def _body(made: Mapping[str, Any], counts: Mapping[str, int], agreement: Mapping[str, int], repo_id: str) -> str:
-    at = f" at commit `{made['classifier_revision']}`" if made["classifier_revision"] else ""
-    commit = f" at commit `{made['dataset_revision']}`" if made["dataset_revision"] else ""
+    at = f" at revision `{made['classifier_revision']}`" if made["classifier_revision"] else ""
+    commit = f" at revision `{made['dataset_revision']}`" if made["dataset_revision"] else ""
     chosen = made["chosen"] or "all of them"
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown, others = ordered[:_MOST], ordered[_MOST:]
@@ -65,7 +65,7 @@ explain(classifier, "picture.jpg", references=load_references("{repo_id}"))["cou
 | left out, broken | {made["skipped"]:,} |
 | versions | {", ".join(f"{name} {version}" for name, version in made["versions"].items())} |
 
-They are refused beside any other classifier, revision or layer, since distances between the two would mean nothing.
+They are refused beside other weights or another layer, since distances between the two would mean nothing.
 
 ## What is in it
 

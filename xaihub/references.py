@@ -197,8 +197,12 @@ class ReferenceSet:
             self.write(draft)
         return Path(folder)
 
-    def write(self, folder: Path, *, named: str = "") -> None:
-        """Writes the three files into a folder that exists, and a card if it is told what they will be called."""
+    def write(self, folder: Path, *, named: str = "", classifier: str | None = None) -> None:
+        """Writes the three files into a folder that exists, and a card if it is told what they will be called.
+
+        Args:
+            classifier: what the card calls the classifier, if that has been published since under another name.
+        """
         columns: dict[str, Sequence[Any]] = {
             "key": self.keys,
             "label": self.labels,
@@ -213,7 +217,8 @@ class ReferenceSet:
         write(stored, folder)
         if named:
             counts = {self.class_names[c]: rows.stop - rows.start for c, rows in self.slices.items()}
-            card = reference_card(stored.made, counts, self._agreement(), named)
+            made = {**stored.made, "classifier": classifier or stored.made["classifier"]}
+            card = reference_card(made, counts, self._agreement(), named)
             (folder / "README.md").write_text(card, "utf-8")
 
     def _agreement(self) -> dict[str, int]:

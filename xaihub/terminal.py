@@ -4,7 +4,9 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ _SECONDS_BETWEEN_LINES = 20  # where nobody watches a terminal: enough to see in
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], argv: Sequence[str] | None) -> int:
     """0, or 2 with the reason on the error stream, or 130 when somebody pressed Ctrl-C."""
+    _stop_when_asked()
     try:
         work(parser.parse_args(argv))
         sys.stdout.flush()
@@ -35,9 +38,19 @@ def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], No
         print(f"{parser.prog}: {_in_words(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\n{parser.prog}: stopped; the same command goes on from here.", file=sys.stderr)
+        print(f"\n{parser.prog}: stopped; the same command goes on from what was kept.", file=sys.stderr)
         return 130
     return 0
+
+
+def _stop_when_asked() -> None:
+    """SIGTERM ends the work as Ctrl-C does, drafts tidied away; a page's own server is left alone."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 def _in_words(error: OSError) -> str:
@@ -49,7 +62,7 @@ def _in_words(error: OSError) -> str:
 
 def bar() -> Progress:
     """One line on the error stream that overwrites itself; in a log, a line now and then."""
-    watched, said = sys.stderr.isatty(), time.monotonic()
+    watched, said = sys.stderr.isatty(), time.monotonic() - _SECONDS_BETWEEN_LINES / 2
 
     def progress(share: float, stage: str) -> None:
         nonlocal said

@@ -89,17 +89,15 @@ def _summary(training: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     labels = [f"**{_text(label)}**" for label in training["labels"]]
     shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20:,} more" if len(labels) > 20 else "")
     told = f"It tells {len(labels):,} classes apart: {shown}. Fine-tuned from {_named(training['backbone'])} on"
-    return (
-        f"{told} {_named(training['dataset'])} with [xaihub](https://github.com/xaihub). {_in_short(metrics)}".replace(
-            " with [xaihub](https://github.com/xaihub)", " with xaihub"
-        )
-    )
+    return f"{told} {_named(training['dataset'])} with xaihub. {_in_short(metrics)}"
 
 
 def _in_short(metrics: Mapping[str, Any]) -> str:
     if metrics.get("accuracy") is None:
         return "Nothing unseen was measured."
-    return f"Accuracy {_share(metrics['accuracy'], metrics['accuracy_interval'])} on {metrics['n']:,} pictures."
+    said = f"Accuracy {_share(metrics['accuracy'], metrics['accuracy_interval'])} on {metrics['n']:,} pictures."
+    copies = metrics.get("near_copies_of_training")
+    return f"{said} **{copies:,} of them are, or nearly are, pictures it was trained on.**" if copies else said
 
 
 def _usage(name: str) -> str:
@@ -204,17 +202,28 @@ def _trained(training: Mapping[str, Any]) -> str:
         ("preprocessing", _text(training["preprocessing"])),
         ("weights kept", training["kept"]),
         ("head", training["head"]),
-        *[(name.replace("_", " "), str(value)) for name, value in settings.items()],
-        ("time", f"{training['seconds']:.0f} s on {training['machine']}"),
+        *[(name.replace("_", " "), str(value)) for name, value in settings.items() if name not in _idle(training)],
+        ("time of the last run", f"{training['seconds']:.0f} s on {training['machine']}"),
         ("versions", ", ".join(f"{name} {held}" for name, held in training["versions"].items())),
     ]
-    first = (
-        "First the new head alone, on the features of the unchanged network, then all layers at a low learning rate"
-        " ([LP-FT](https://arxiv.org/abs/2202.10054))."
-    )
+    first = "The new head alone was trained, on the features of the unchanged network."
+    if training.get("history", True):
+        first = (
+            "First the new head alone, on the features of the unchanged network, then all layers at a low learning rate"
+            f" ([LP-FT](https://arxiv.org/abs/2202.10054)). {AUGMENTATION}"
+        )
     steps = "\n".join(f"- {_text(step, 1000)}" for step in dataset.get("steps", ()))
     treated = f"How the dataset's pictures were treated before:\n\n{steps}\n\n" if steps else ""
-    return f"{first} {AUGMENTATION}\n\n{treated}{_table(('', ''), rows)}"
+    return f"{first}\n\n{treated}{_table(('', ''), rows)}"
+
+
+def _idle(training: Mapping[str, Any]) -> set[str]:
+    """Settings that had no part in this training."""
+    if not training.get("history", True):
+        kept = {"seed", "head_strength", "head_epochs", "folds"}
+        return set(training["settings"]) - kept
+    chosen = any("validation_loss" in epoch for epoch in training.get("history", ()))
+    return {"averaged"} if chosen else {"patience"}
 
 
 def _limits(training: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ examples.py      six explained pictures for the card
 runs.py          from a dataset and a backbone to a classifier's folder
 """
 
-from xaihub.finetuning.runs import MARK, forget, train_classifier
+from xaihub.finetuning.runs import MARK, forget, measured_in_words, train_classifier
 from xaihub.finetuning.settings import FineTuning
 
-__all__ = ["MARK", "FineTuning", "forget", "train_classifier"]
+__all__ = ["MARK", "FineTuning", "forget", "measured_in_words", "train_classifier"]

@@ -257,6 +257,16 @@ def _machine() -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}), {torch.get_num_threads()} used"
 
 
+def measured_in_words(folder: Path) -> str:
+    """One line on how well the classifier in the folder does, for a terminal."""
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    if metrics.get("accuracy") is None:
+        return "Nothing unseen was measured: there is no test or validation split, and no folds were asked for."
+    low, high = metrics["accuracy_interval"]
+    interval = f"95 % interval {low:.1%} to {high:.1%}"
+    return f"{metrics['accuracy']:.1%} of {metrics['n']:,} pictures right ({interval}; split {metrics['split']})"
+
+
 def forget(work: Path) -> None:
     """Removes a run's checkpoints."""
     shutil.rmtree(work, ignore_errors=True)

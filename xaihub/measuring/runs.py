@@ -98,7 +98,15 @@ def describe(draft: Path, name: str, metrics: Mapping[str, Any], head: Mapping[s
 
     Args:
         head: of another's card, as `prepare` gave it; without one a card that is not ours is left alone.
+
+    Raises:
+        DatasetError: every picture is one that it was trained on.
     """
+    if metrics["near_copies_of_training"] == metrics["n"]:
+        raise DatasetError(
+            f"All {metrics['n']:,} pictures of {metrics['dataset']} are ones it was trained on: that measures memory,"
+            " and no card should show it. Name another split (--split), or write the figures to a .json file."
+        )
     write_measured(draft, metrics)
     card = draft / "README.md"
     if _is_ours(draft / "training.json"):
