@@ -50,7 +50,7 @@ def _build(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     ) as draft:
         origins = [_real(arguments, part(bar, 0, 0.05)), _generated(arguments, part(bar, 0.05, 0.8))]
         report = build_dataset(origins, draft, recipe, command=_command(argv), progress=part(bar, 0.8, 1))
-        card = hub.card_text(*dataset_card(report, _name(arguments.to), licence=arguments.licence))
+        card = hub.card_text(*dataset_card(report, terminal.name_at(arguments.to), licence=arguments.licence))
         (draft / "README.md").write_text(card, "utf-8")
         bar(1.0, "")
         print(_counts(report))
@@ -113,11 +113,6 @@ def _command(argv: Sequence[str]) -> str:
     """The command as somebody else would type it: without the ways to this machine's folders."""
     words = [Path(word).name if folder_named(word) or Path(word).is_absolute() else word for word in argv]
     return shlex.join(["python", "scripts/build_dataset.py", *words])
-
-
-def _name(to: str) -> str:
-    place = terminal.destination(to)
-    return place if isinstance(place, str) else place.resolve().name
 
 
 def parser() -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ def work(arguments: argparse.Namespace) -> None:
         head = prepare(draft, to)
         _, found = evaluate_classifier(arguments.model, source, **options)
         print(found.in_words)
-        describe(draft, to if isinstance(to, str) else to.resolve().name, found.metrics, head)
+        describe(draft, terminal.name_at(arguments.to), found.metrics, head)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

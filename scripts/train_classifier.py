@@ -17,7 +17,6 @@ explained examples and a card beside it.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from xaihub import terminal
 from xaihub.datasets.splits import Source
@@ -68,8 +67,7 @@ def work(arguments: argparse.Namespace) -> None:
         learning_rate=arguments.learning_rate, batch_norm=arguments.batch_norm,
     )  # fmt: skip
     source = Source(arguments.data, config=arguments.config, split=arguments.split, limit=arguments.limit)
-    to = terminal.destination(arguments.to)
-    name = to if isinstance(to, str) else Path(to).resolve().name
+    name = terminal.name_at(arguments.to)
     with terminal.delivering(arguments, kind="model", mark=MARK, message="Trained with xaihub") as draft:
         bytes_ = int(arguments.memory * 2**30)
         checkpoints = train_classifier(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from urllib.error import URLError
 
 from xaihub.errors import DownloadError, HubUnreachableError
-from xaihub.folders import file_digest
+from xaihub.folders import file_digest, replacing_file
 from xaihub.progress import Progress, silent
 
 __all__ = ["LARGEST_JSON", "cache_folder", "fetch_checked", "json_object"]
@@ -35,25 +34,25 @@ def fetch_checked(url: str, folder: Path, *, progress: Progress = silent) -> Pat
     file = folder / name
     if file.is_file() and _starts_with(file, expected):
         return file
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
-    try:
-        with urllib.request.urlopen(url, timeout=20) as answer, draft.open("wb") as out:  # noqa: S310  torchvision's own
-            total, done = int(answer.headers.get("Content-Length") or 0), 0
-            while chunk := answer.read(2**20):
-                out.write(chunk)
-                done += len(chunk)
-                progress(min(1.0, done / total) if total else 0.0, f"Downloading {name}")
+    with replacing_file(file) as draft:
+        try:
+            _download(url, draft, progress)
+        except (URLError, ConnectionError, TimeoutError) as error:
+            raise HubUnreachableError(
+                f"The server of torchvision's weights does not answer, so {name} cannot be had now."
+            ) from error
         if not _starts_with(draft, expected):
             raise DownloadError(f"{name} did not arrive whole: its sha256 does not begin with {expected}. Try again.")
-        os.replace(draft, file)
-    except (URLError, ConnectionError, TimeoutError) as error:
-        raise HubUnreachableError(
-            f"The server of torchvision's weights does not answer, so {name} cannot be had now."
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
     return file
+
+
+def _download(url: str, file: Path, progress: Progress) -> None:
+    with urllib.request.urlopen(url, timeout=20) as answer, file.open("wb") as out:  # noqa: S310  torchvision's own
+        total, done = int(answer.headers.get("Content-Length") or 0), 0
+        while chunk := answer.read(2**20):
+            out.write(chunk)
+            done += len(chunk)
+            progress(min(1.0, done / total) if total else 0.0, f"Downloading {url.rsplit('/', 1)[-1]}")
 
 
 def _starts_with(file: Path, digits: str) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedModelError",
     "XaihubError",
+    "first_line",
 ]
 
 
@@ -97,3 +98,8 @@ class ReferencesMismatchError(ReferencesError):
 
 class CancelledError(XaihubError):
     """Somebody pressed Stop, or the time limit passed."""
+
+
+def first_line(error: BaseException, most: int = 160) -> str:
+    """What another library's error says, short enough to stand inside a sentence of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]

@@ -1,14 +1,15 @@
-"""A folder that is written whole or not at all."""
+"""A folder, or a file, that is written whole or not at all."""
 
 import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["file_digest", "folder_named", "refuse_taken", "replacing"]
+__all__ = ["file_digest", "folder_named", "refuse_taken", "replacing", "replacing_file"]
 
 
 def refuse_taken(folder: Path, mark: str) -> None:
@@ -41,6 +42,18 @@ def replacing(folder: Path, mark: str) -> Iterator[Path]:
         _take_place(draft, place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def replacing_file(file: Path) -> Iterator[Path]:
+    """A draft to write; when the block ends well it takes the file's place at once, which no other run sees half."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        yield draft
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _tidy(place: Path) -> None:

@@ -1,11 +1,13 @@
 """How long work says how far it is, and how it is stopped: one function, called often."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from xaihub.errors import CancelledError
 
-__all__ = ["Progress", "part", "silent", "until"]
+__all__ = ["Progress", "part", "quietly", "silent", "until"]
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], stage in words; raises CancelledError to stop
 
@@ -17,6 +19,24 @@ def silent(share: float, stage: str) -> None:
 def part(progress: Progress, start: float, end: float) -> Progress:
     """The same progress, for a stage that is one part of the whole."""
     return lambda share, stage: progress(start + (end - start) * min(1.0, max(0.0, share)), stage)
+
+
+@contextmanager
+def quietly(logging: Any) -> Iterator[None]:
+    """Without another library's bars and remarks: what matters of them is said in words of ours.
+
+    Args:
+        logging: its `utils.logging`, which transformers and diffusers have alike.
+    """
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def until(seconds: float, progress: Progress, what: str) -> Progress:

@@ -18,7 +18,7 @@ from xaihub.errors import HubError, XaihubError
 from xaihub.folders import folder_named, refuse_taken, replacing
 from xaihub.progress import Progress
 
-__all__ = ["add_destination", "bar", "delivering", "destination", "run"]
+__all__ = ["add_destination", "bar", "delivering", "destination", "name_at", "run"]
 
 _SECONDS_BETWEEN_LINES = 20  # where nobody watches a terminal: enough to see in a log that it still runs
 
@@ -97,6 +97,12 @@ def destination(text: str) -> Path | str:
     if looks_like_id and not folder_named(text) and not folder_named(text.split("/")[0]):
         return hub.clean_repo_id(text)
     return Path(text).expanduser()
+
+
+def name_at(to: str) -> str:
+    """What the thing delivered there will be called: the repository's id, or the folder's name alone."""
+    place = destination(to)
+    return place if isinstance(place, str) else place.resolve().name
 
 
 @contextmanager

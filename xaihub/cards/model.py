@@ -192,6 +192,7 @@ def _examples(training: Mapping[str, Any], pictures: Sequence[str]) -> list[str]
 
 def _trained(training: Mapping[str, Any]) -> str:
     settings, backbone, dataset = training["settings"], training["backbone"], training["dataset"]
+    idle = _idle(training)
     rows = [
         ("backbone", f"{_named(backbone)}{_at(backbone)}"),
         (
@@ -202,7 +203,7 @@ def _trained(training: Mapping[str, Any]) -> str:
         ("preprocessing", _text(training["preprocessing"])),
         ("weights kept", training["kept"]),
         ("head", training["head"]),
-        *[(name.replace("_", " "), str(value)) for name, value in settings.items() if name not in _idle(training)],
+        *[(name.replace("_", " "), str(value)) for name, value in settings.items() if name not in idle],
         ("time of the last run", f"{training['seconds']:.0f} s on {training['machine']}"),
         ("versions", ", ".join(f"{name} {held}" for name, held in training["versions"].items())),
     ]

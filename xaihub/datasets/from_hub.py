@@ -10,7 +10,7 @@ from typing import Any
 
 from xaihub import hub
 from xaihub.datasets.pictures import LabelledPictures, Source, draw, drawn, refuse_unknown_labels
-from xaihub.errors import DatasetError, PictureError, XaihubError
+from xaihub.errors import DatasetError, PictureError, XaihubError, first_line
 from xaihub.progress import Progress
 
 __all__ = ["Wanted", "hub_splits", "open_hub_dataset"]
@@ -279,7 +279,6 @@ def _explained(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         cause = error.__cause__ or error  # "An error occurred while generating the dataset" says nothing
-        line = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
         raise DatasetError(
-            f"{name} could not be read as a dataset ({line}). Use a dataset of pictures and labels."
+            f"{name} could not be read as a dataset ({first_line(cause, 200)}). Use a dataset of pictures and labels."
         ) from error

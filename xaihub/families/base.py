@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from xaihub.classifier import Activation, Classifier
-from xaihub.errors import UnsupportedModelError, XaihubError
+from xaihub.errors import UnsupportedModelError, XaihubError, first_line
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.registry import Registry
 
@@ -139,15 +139,11 @@ def building(where: str, folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise UnsupportedModelError(
-            f"{where} could not be built from its files ({_first_line(error)}). Its config.json may be wrong or made"
+            f"{where} could not be built from its files ({first_line(error)}). Its config.json may be wrong or made"
             " for another version of its library. Another model of the same kind may work."
         ) from error
     finally:
         handle.remove()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
 def labels_of(id2label: Mapping[Any, Any], notices: list[str], classes: int | None = None) -> tuple[list[str], bool]:
@@ -205,7 +201,7 @@ def finish(
         )  # fmt: skip
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError) as error:
         raise UnsupportedModelError(
-            f"{details['repo_id']} was loaded, but could not be run on a picture ({_first_line(error)}). Its"
+            f"{details['repo_id']} was loaded, but could not be run on a picture ({first_line(error)}). Its"
             " preprocessing may not belong to it; another model of the same kind may work."
         ) from error
 

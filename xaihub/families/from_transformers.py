@@ -1,7 +1,7 @@
 """Classifiers that `AutoModelForImageClassification` loads."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -29,6 +29,7 @@ from xaihub.families.base import (
 from xaihub.families.from_timm import asks_for_more
 from xaihub.families.naflex import Naflex, unpatched
 from xaihub.preprocessing import Preprocess, Transform
+from xaihub.progress import quietly
 
 __all__ = ["Backbone", "load_backbone", "load_transformers"]
 
@@ -321,17 +322,7 @@ def _image_size(config: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without the library's own reports on the log: what matters of them is said on the page."""
+def _quiet_transformers() -> AbstractContextManager[None]:
     from transformers.utils import logging
 
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
+    return quietly(logging)

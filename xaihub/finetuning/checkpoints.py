@@ -1,7 +1,6 @@
 """How far some training has come: one file of tensors and facts, written whole or not at all, never a pickle."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from xaihub.folders import replacing_file
+
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
 
 def write_checkpoint(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Replaces the file at once: after a kill at any moment it holds either what it held or all of this."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
     held = {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)  # tied weights become two
         for name, tensor in tensors.items()
     }
-    try:
+    with replacing_file(file) as draft:
         save_file(held, draft, metadata={"facts": json.dumps(dict(facts))})
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

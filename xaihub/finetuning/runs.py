@@ -28,7 +28,7 @@ from xaihub.finetuning.pixel_store import PixelStore, read_pixels
 from xaihub.finetuning.settings import FineTuning, refuse_too_few
 from xaihub.folders import folder_named
 from xaihub.loading import Limits, Plan, fetch_planned, load_classifier, preflight
-from xaihub.measuring import measure, metrics_of, write_json, write_measured
+from xaihub.measuring import in_words, measure, metrics_of, write_json, write_measured
 from xaihub.progress import Progress, part, silent
 from xaihub.training import default_device
 
@@ -260,11 +260,7 @@ def _machine() -> str:
 def measured_in_words(folder: Path) -> str:
     """One line on how well the classifier in the folder does, for a terminal."""
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    if metrics.get("accuracy") is None:
-        return "Nothing unseen was measured: there is no test or validation split, and no folds were asked for."
-    low, high = metrics["accuracy_interval"]
-    interval = f"95 % interval {low:.1%} to {high:.1%}"
-    return f"{metrics['accuracy']:.1%} of {metrics['n']:,} pictures right ({interval}; split {metrics['split']})"
+    return in_words(metrics) + (f", split {metrics['split']}" if metrics.get("split") else "")
 
 
 def forget(work: Path) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from PIL import Image
 from xaihub import hub
 from xaihub.downloads import cache_folder
 from xaihub.errors import DatasetError, UnsupportedModelError
+from xaihub.folders import replacing_file
 from xaihub.generation.finding import Found, GenerationSettings, device_of, find
 from xaihub.generation.pipelines import SCHEDULERS, Painter, load
 from xaihub.generation.watching import Watch
@@ -176,10 +176,5 @@ def _keep(folder: Path, seed: int, picture: Image.Image | None) -> None:
 
 def _write(file: Path, data: bytes) -> None:
     """The file, with these bytes; no other run sees a part of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with replacing_file(file) as draft:
         draft.write_bytes(data)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from xaihub import hub
-from xaihub.errors import TooLargeError, UnsupportedModelError, XaihubError
+from xaihub.errors import TooLargeError, UnsupportedModelError, XaihubError, first_line
 from xaihub.generation.finding import Found, GenerationSettings, device_of
 from xaihub.generation.plan import library
 from xaihub.generation.watching import Watch
-from xaihub.progress import Progress
+from xaihub.progress import Progress, quietly
 
 __all__ = ["SCHEDULERS", "Painter", "load"]
 
@@ -79,7 +79,9 @@ def load(found: Found, settings: GenerationSettings, *, token: hub.Token, progre
     if found.repo is not None:
         _refuse_full_disk(found)
         folder = hub.fetch(found.repo, found.plan.paths, token=token, progress=progress)
-    with _quiet(), _explained(found.name):
+    from diffusers.utils import logging
+
+    with quietly(logging), _explained(found.name):
         pipeline = kind.from_pretrained(
             str(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False, low_cpu_mem_usage=False
         )
@@ -176,21 +178,6 @@ def _refuse_unfit(name: str, scheduler: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the libraries' bars and remarks while they load, such as on settings that a scheduler leaves out."""
-    from diffusers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        logging.enable_progress_bar()
-
-
-@contextmanager
 def _repeatable() -> Iterator[None]:
     """The same sums in the same order each time, also on a GPU."""
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -209,8 +196,7 @@ def _explained(name: str) -> Iterator[None]:
     except XaihubError:
         raise
     except Exception as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UnsupportedModelError(
-            f"{name} cannot be loaded as a pipeline ({type(error).__name__}: {line}). Use another pipeline, or another"
-            " scheduler, dtype or device."
+            f"{name} cannot be loaded as a pipeline ({type(error).__name__}: {first_line(error, 200)}). Use another"
+            " pipeline, or another scheduler, dtype or device."
         ) from error

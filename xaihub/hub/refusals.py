@@ -12,6 +12,7 @@ from xaihub.errors import (
     HubUnreachableError,
     RepoNotFoundError,
     XaihubError,
+    first_line,
 )
 
 __all__ = ["RepoType", "Token", "explained", "sending"]
@@ -58,7 +59,7 @@ def explained(repo_id: str, revision: str | None, token: Token, repo_type: str) 
             f"{repo_id!r} is not the id of a repository. An id looks like 'microsoft/resnet-18'."
         ) from error
     except (OSError, theirs.SafetensorsParsingError) as error:
-        raise DownloadError(f"A file of {repo_id} did not arrive whole ({_first_line(error)}). Try again.") from error
+        raise DownloadError(f"A file of {repo_id} did not arrive whole ({first_line(error)}). Try again.") from error
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def sending(repo_id: str, token: Token, repo_type: str) -> Iterator[None]:
             " it was. Check the network and run the same again: what has arrived is not sent twice."
         ) from error
     except (DownloadError, ValueError) as error:  # a file that cannot be read here, or what the Hub's storage refuses
-        raise HubError(f"{repo_id} was not published; it is as it was. {_first_line(error)}") from error
+        raise HubError(f"{repo_id} was not published; it is as it was. {first_line(error)}") from error
 
 
 def _refused(repo_id: str, error: BaseException) -> HubError | None:
@@ -103,7 +104,7 @@ def _refused(repo_id: str, error: BaseException) -> HubError | None:
 def _why(error: BaseException | None) -> str:
     """Without the address, which may be a signed one."""
     status = _status(error)
-    return f"status {status}" if status else _first_line(error or ConnectionError("no connection")).rstrip(".")
+    return f"status {status}" if status else first_line(error or ConnectionError("no connection")).rstrip(".")
 
 
 def _http_error(repo_id: str, error: Exception) -> HubError:
@@ -111,7 +112,7 @@ def _http_error(repo_id: str, error: Exception) -> HubError:
     if status == 401:
         return _bad_token()
     if status == 403:
-        return AccessDeniedError(f"The Hub does not let this token do that with {repo_id}: {_first_line(error)}")
+        return AccessDeniedError(f"The Hub does not let this token do that with {repo_id}: {first_line(error)}")
     if status == 429:
         return HubUnreachableError("The Hub is answering too many requests from here. Wait a minute and try again.")
     return HubUnreachableError(
@@ -132,7 +133,3 @@ def _unreachable(repo_id: str) -> HubUnreachableError:
 
 def _status(error: BaseException | None) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -43,14 +43,21 @@ class Measured:
     @property
     def in_words(self) -> str:
         """One line for a terminal."""
-        low, high = self.metrics["accuracy_interval"]
-        share, interval = f"{self.metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
-        said = f"{share} of {len(self.keys):,} pictures right ({interval})"
-        copies, without = self.metrics["near_copies_of_training"], self.metrics["accuracy_without_them"]
-        if not copies:
-            return said
-        rest = f"; {without:.1%} without them" if without is not None else ""
-        return f"{said}. {copies:,} of them are, or nearly are, pictures it was trained on{rest}"
+        return in_words(self.metrics)
+
+
+def in_words(metrics: Mapping[str, Any]) -> str:
+    """One line on the figures of metrics.json, for a terminal."""
+    if metrics.get("accuracy") is None:
+        return "Nothing unseen was measured: there is no test or validation split, and no folds were asked for."
+    low, high = metrics["accuracy_interval"]
+    share, interval = f"{metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
+    said = f"{share} of {metrics['n']:,} pictures right ({interval})"
+    copies, without = metrics["near_copies_of_training"], metrics["accuracy_without_them"]
+    if not copies:
+        return said
+    rest = f"; {without:.1%} without them" if without is not None else ""
+    return f"{said}. {copies:,} of them are, or nearly are, pictures it was trained on{rest}"
 
 
 def measure(

@@ -1,7 +1,6 @@
 """A classifier measured on a split of a dataset, and where the figures go: a file, a folder, or the model's card."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from xaihub.cards.model import with_metrics, write_card
 from xaihub.classifier import Classifier
 from xaihub.datasets.splits import Source
 from xaihub.errors import DatasetError
+from xaihub.folders import replacing_file
 from xaihub.loading import Limits, Plan, load_classifier, preflight
 from xaihub.measuring.measuring import Measured, measure, trained_hashes, write_json, write_measured
 from xaihub.progress import Progress, silent
@@ -62,13 +62,8 @@ def _training_record(plan: Plan, token: hub.Token) -> dict[str, Any]:
 
 def write_file(file: Path, metrics: Mapping[str, Any]) -> None:
     """The figures as one JSON file, there whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with replacing_file(file) as draft:
         write_json(draft, metrics)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def prepare(draft: Path, to: Path | str, token: hub.Token = None) -> Mapping[str, Any]:
