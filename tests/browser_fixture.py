@@ -109,11 +109,31 @@ def send_picture(page: Any, file: Path | dict[str, Any]) -> None:
     page.wait_for_timeout(300)
 
 
-def choose(page: Any, box: str, value: str) -> None:
-    """Types into a dropdown that takes any value, and leaves it."""
-    page.fill(f"{box} input", value)
-    page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
+def choose(page: Any, box: str, value: str, *, until: str = "") -> None:
+    """Types into a dropdown, and leaves it.
+
+    Args:
+        until: what the choice brings. A menu that the last answer draws anew takes away what is typed in that moment,
+            and a visitor chooses again: so do we, once.
+    """
+    for timeout in (30_000, 60_000):
+        page.fill(f"{box} input", value)
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        if not until or appears(page, until, timeout):
+            return
+    page.wait_for_selector(until, timeout=1)  # fails in its own words
+
+
+def appears(page: Any, selector: str, timeout: float) -> bool:
+    """Whether it is seen within so many milliseconds."""
+    from playwright.sync_api import TimeoutError as TooLate
+
+    try:
+        page.wait_for_selector(selector, timeout=timeout)
+    except TooLate:
+        return False
+    return True
 
 
 def sentence(page: Any, *, timeout: float = 40_000) -> str:

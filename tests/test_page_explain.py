@@ -317,8 +317,7 @@ def test_one_menu_of_the_other_class_serves_finer_cam_and_the_counterfactuals(br
     page.wait_for_selector("#xh-against >> text=/Rather than .Finer-CAM./")
     target = page.inner_text(".xh-target .xh-class").split("\n")[0].split(" explained")[0].strip()
     for other in sorted(set(LABELS.values()) - {target}):
-        choose(page, "#xh-against", other)
-        page.wait_for_selector(f"#xh-view .xh-caption >> text=/rather than '{other}'/", timeout=60_000)
+        choose(page, "#xh-against", other, until=f"#xh-view .xh-caption >> text=/rather than '{other}'/")
     page.click("text=Copy link")
     page.wait_for_selector(f"#xh-linked >> text=/against={other}.*method=finercam/")
 

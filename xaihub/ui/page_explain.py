@@ -15,7 +15,7 @@ from xaihub.ui.layout_explain import Layout
 from xaihub.ui.menus import AUTOMATIC, RUNNER_UP
 from xaihub.ui.page import ChangingPage, Work
 from xaihub.ui.settings import Settings
-from xaihub.ui.stopping import Stops
+from xaihub.ui.stopping import GaveWayError, Stops
 from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, visitor
 from xaihub.ui.words import alarm, note
 
@@ -29,7 +29,6 @@ class ExplainPage(ChangingPage, Layout):
 
     def __init__(self, settings: Settings, desk: Desk) -> None:
         self.changes = Stops()  # of an answer; they give way to each other and to questions
-        self.gave_way: set[str] = set()  # whose change was ended by another question
         super().__init__(settings, desk)
 
     def _wire(self) -> None:
@@ -111,19 +110,18 @@ class ExplainPage(ChangingPage, Layout):
         def work(report: Progress) -> Iterator[Asked]:
             yield self.desk.again(self._still(answer), report, **changes)
 
-        answers = self.changes.run(who, work, progress)
+        def run() -> Updates:
+            try:
+                return self.drawn(list(self.changes.run(who, work, progress))[-1])
+            except GaveWayError:
+                return self._nothing()  # the boxes hold the next question already
+
         stands = "The earlier answer stands." if answer is not None else ""
-        updates = self._guarded(lambda: self.drawn(list(answers)[-1]), partial(self._menus, answer), stands)
-        if who not in self.gave_way:
-            return updates
-        self.gave_way.discard(who)
-        return self._nothing()  # the boxes hold the next question already
+        return self._guarded(run, partial(self._menus, answer), stands)
 
     def give_way(self, request: gr.Request) -> None:
         """A long change of the answer ends when something else is asked: else its turn would come only then."""
-        who = visitor(request)
-        if self.changes.stop(who):
-            self.gave_way.add(who)
+        self.changes.stop(visitor(request), gave_way=True)
 
     def stop(self, asked: Asked | None, request: gr.Request) -> Updates:
         who = visitor(request)
