@@ -1,4 +1,4 @@
-"""Prints every benchmark: `python -m benchmarks [gradcam|maps|memory|search|embed|page] [--rounds N] [--quick]`."""
+"""Prints every benchmark: `python -m benchmarks [PART ...] [--rounds N] [--quick]`."""
 
 import argparse
 import warnings
@@ -7,10 +7,11 @@ from benchmarks.embedding import embedding_ratios
 from benchmarks.first_page import first_page_ratio
 from benchmarks.gradcam import peak_ratios, time_ratios
 from benchmarks.maps import all_maps
-from benchmarks.neighbours import search_ratios
+from benchmarks.million import million
+from benchmarks.neighbours import approximate, search_ratios
 from benchmarks.timing import machine
 
-PARTS = ("gradcam", "maps", "memory", "search", "embed", "page")
+PARTS = ("gradcam", "maps", "memory", "search", "million", "embed", "page")
 
 
 def main() -> None:
@@ -33,7 +34,11 @@ def main() -> None:
     if "memory" in parts:
         peak_ratios("resnet18" if arguments.quick else "resnet50", 1 if arguments.quick else 16)
     if "search" in parts:
-        search_ratios(rounds=max(rounds, 20))
+        sizes = (10_000,) if arguments.quick else (10_000, 100_000, 1_000_000)
+        search_ratios(sizes, rounds)
+        approximate(sizes[-1], 1_000 if arguments.quick else 100_000)
+    if "million" in parts:
+        million(20_000 if arguments.quick else 10**6)
     if "embed" in parts:
         embedding_ratios(2 if arguments.quick else max(3, rounds // 4))
     if "page" in parts:

@@ -4,15 +4,26 @@ The classifier is any that xaihub opens (an id on the Hub, a folder); the pictur
 that scripts/build_dataset.py made, or a folder of class folders. Example:
 
     python scripts/build_references.py --model you/cats-resnet18 --data you/cats --to you/cats-references
+
+Many pictures are embedded in shards, which a run that was stopped leaves for the next. Several machines that share one
+XAIHUB_CACHE do a part each, and one of them puts the parts together:
+
+    python scripts/build_references.py ... --shard 1/8       # and 2/8, 3/8, ... by any scheduler
+    python scripts/build_references.py ... --merge
+    python scripts/build_references.py ... --ray 8           # or all of it at once, on a Ray cluster or on this machine
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
-from xaihub import build_references, load_classifier, open_dataset, terminal
-from xaihub.errors import DatasetError
-from xaihub.progress import part
+from xaihub import terminal
+from xaihub.building import Building, Order
+from xaihub.embedders import DEFAULT
+from xaihub.progress import Progress, part
+from xaihub.references import ReferenceSet
+from xaihub.shards import SHARD_ROWS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,32 +36,87 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--split", help="of the dataset (default: train)")
     made.add_argument("--limit", type=int, help="at most so many pictures, evenly from the classes (default: all)")
     made.add_argument("--seed", type=int, default=0, help="of that draw (%(default)s)")
-    made.add_argument("--embedder", default="target-layer", help="what makes two pictures alike (%(default)s)")
+    made.add_argument(
+        "--embedder", action="append", metavar="NAME",
+        help=f"what makes two pictures alike: contribution, penultimate, target-layer, or a vision network's id on the"
+        f" Hub; may be given several times, the first is what a search takes ({DEFAULT})",
+    )  # fmt: skip
     made.add_argument("--batch", type=int, help="pictures at once (default: 8 on a processor, 32 elsewhere)")
     made.add_argument("--device", help="such as cuda (default: the processor)")
+    made.add_argument("--no-fidelity", action="store_true", help="do not measure how far neighbours agree with it")
+    _add_parts(made)
     terminal.add_destination(made, "the references")
     return made
 
 
+def _add_parts(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("in parts")
+    group.add_argument(
+        "--shard-rows", type=int, default=SHARD_ROWS, metavar="N",
+        help="pictures in a shard; fewer in all are embedded without any (%(default)s)",
+    )  # fmt: skip
+    one = group.add_mutually_exclusive_group()
+    one.add_argument("--shard", type=_share, metavar="I/N", help="do the I-th of N parts, and deliver nothing")
+    one.add_argument("--merge", action="store_true", help="embed nothing: put the parts together and deliver them")
+    one.add_argument(
+        "--ray", type=int, nargs="?", const=0, metavar="WORKERS",
+        help="embed by Ray: on the cluster that RAY_ADDRESS names, else with so many workers here (default: 2)",
+    )  # fmt: skip
+
+
+def _share(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} names no part. Write 1/8 for the first of eight.")
+    return int(found[1]), int(found[2])
+
+
+def order_of(arguments: argparse.Namespace) -> Order:
+    return Order(
+        arguments.model, arguments.data, arguments.revision, arguments.layer, arguments.device, arguments.config,
+        arguments.split, arguments.limit, arguments.seed, tuple(arguments.embedder or (DEFAULT,)), arguments.batch,
+        arguments.shard_rows,
+    )  # fmt: skip
+
+
 def work(arguments: argparse.Namespace) -> None:
-    progress = terminal.bar()
+    progress, order = terminal.bar(), order_of(arguments)
+    if arguments.shard:
+        _do_part(order, arguments.shard, progress)
+        return
     with terminal.delivering(
-        arguments, kind="dataset", mark="references.json", message="Publish references", progress=progress
-    ) as draft:
-        source = {"config": arguments.config, "split": arguments.split, "seed": arguments.seed}
-        rows = open_dataset(arguments.data, limit=arguments.limit, progress=part(progress, 0.0, 0.1), **source)
-        if arguments.public and not rows.public:
-            raise DatasetError(
-                f"{arguments.data} is private or gated, and references hold copies of its pictures. Leave --public out."
-            )
-        options = {"revision": arguments.revision, "device": arguments.device, "target_layer": arguments.layer}
-        classifier = load_classifier(arguments.model, progress=part(progress, 0.1, 0.2), **options)
-        references = build_references(
-            classifier, rows, embedder=arguments.embedder, batch_size=arguments.batch, progress=part(progress, 0.2, 1.0)
-        )
+        arguments, kind="dataset", mark="references.json", owned=("embeddings-*.safetensors",),
+        message="Publish references", progress=progress,
+    ) as draft:  # fmt: skip
+        building = order.open(part(progress, 0.0, 0.2))
+        references = _built(building, order, arguments, part(progress, 0.2, 1.0))
+        references.write(draft, named=terminal.name_at(arguments.to))
         progress(1.0, "")
-        references.write(draft, named=arguments.to)
         print(references)
+    if not arguments.dry_run:
+        building.forget()
+
+
+def _do_part(order: Order, share: tuple[int, int], progress: Progress) -> None:
+    number, of = share
+    building = order.open(part(progress, 0.0, 0.2))
+    mine = range(number - 1, len(building.work), of)
+    done = building.embed(mine, progress=part(progress, 0.2, 1.0))
+    progress(1.0, "")
+    missing = len(building.work.missing())
+    rest = f"{missing:,} are missing yet" if missing else "all are there: run the same command with --merge"
+    print(f"{len(done):,} of {len(building.work):,} shards written to {building.work.folder}; {rest}.")
+
+
+def _built(building: Building, order: Order, arguments: argparse.Namespace, progress: Progress) -> ReferenceSet:
+    fidelity = not arguments.no_fidelity
+    if arguments.merge:
+        building.check_whole()
+    if arguments.ray is not None:
+        from xaihub.ray_building import embed_with_ray
+
+        embed_with_ray(order, building, arguments.ray or 2, progress=part(progress, 0.0, 0.8))
+    return building.finished(progress=progress, fidelity=fidelity, sharded=arguments.merge or arguments.ray is not None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTImagePro
 from xaihub import build_references, load_classifier
 from xaihub.curated import STARTER
 from xaihub.datasets import from_pairs
+from xaihub.embedders import DEFAULT, PIXELS
 from xaihub.loading import STARTER_FOLDER
 from xaihub.synthetic import PETS, deciding_parts, draw_pet, paper_pets
 from xaihub.training import TrainingSettings, fit
@@ -155,7 +156,8 @@ def write_references(starter: Path) -> None:
     classifier = replace(load_classifier(starter / "classifier"), repo_id=STARTER)
     pets = list(paper_pets(REFERENCES, seed=REFERENCE_SEED, size=SIDE))
     pairs = [(f"{pet.label} {pet.seed}", pet.label, pet.image) for pet in pets]
-    build_references(classifier, from_pairs(STARTER, pairs)).save(starter / "references")
+    pictures = from_pairs(STARTER, pairs)
+    build_references(classifier, pictures, embedder=(DEFAULT, PIXELS)).save(starter / "references")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,14 +1,20 @@
-"""Twins and counterfactuals: the right classes, the right order, and a sentence where there is nothing to show."""
+"""Twins and counterfactuals: the right classes and regions, and a sentence where there is nothing to show."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from peer_networks import noise
+from PIL import Image
 from test_references import picture, pictures
 from toy_networks import ColourCounter, SmallNet, classifier_of
 
 from xaihub.building import build_references
+from xaihub.datasets import from_pairs
 from xaihub.errors import ReferencesError, ReferencesMismatchError, UnknownNameError
 from xaihub.explaining import explain, explain_query
 from xaihub.methods import Query
+from xaihub.regions import cell_evidence, centred_score
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +29,7 @@ def references(classifier):
 
 def test_twins_share_the_predicted_class_and_counterfactuals_never_do(classifier, references):
     seen = set()
-    for seed in range(90):  # leave-one-out: each picture is among the references
+    for seed in range(0, 90, 3):  # leave-one-out: each picture is among the references
         explanation = explain(classifier, picture(seed), ["twins", "counterfactuals"], references=references)
         predicted = explanation.prediction.label
         seen.add(predicted)
@@ -50,12 +56,61 @@ def test_neighbours_come_nearest_first_and_say_what_the_model_and_the_dataset_sa
         assert f"similarity {evidence.score:.3f}" in evidence.caption
 
 
-def test_each_neighbour_carries_its_own_heatmap_for_its_own_class(classifier, references):
-    explanation = explain(classifier, picture(501), ["counterfactuals"], references=references)
-    for evidence in explanation["counterfactuals"]:
+def test_each_twin_carries_its_own_heatmap_for_its_own_class(classifier, references):
+    explanation = explain(classifier, picture(501), ["twins"], references=references)
+    for evidence in explanation["twins"]:
         own = explain(classifier, evidence.image, "gradcam", target=evidence.facts["predicted"])["gradcam"][0]
         np.testing.assert_allclose(evidence.heatmap, own.heatmap, atol=0.02)
         assert evidence.heatmap.shape == (evidence.image.height, evidence.image.width)
+
+
+def test_twins_come_with_the_regions_that_both_owe_the_class_to():
+    classifier = classifier_of(SmallNet(seed=4), size=(32, 48))
+    known = build_references(classifier, from_pairs("noise", [(str(i), None, noise(seed=i)) for i in range(12)]))
+    query = Query(classifier, noise(seed=50), references=known)
+    twins = explain_query(query, ["twins"])["twins"]
+    assert any(twin.boxes for twin in twins)
+    score = centred_score(query.passed, [query.prediction.index], "softmax")
+    evidence = cell_evidence(query.activations, query.passed.gradients_of(score)[0])
+    for twin in twins:
+        assert len(twin.boxes) == len(twin.matches) == twin.facts["pairs"] <= 3
+        for i, (left, upper, right, lower) in enumerate(twin.matches, 1):
+            assert 0 <= left < right <= 48
+            assert 0 <= upper < lower <= 32
+            row, column = int((upper + lower) / 2 // 4), int((left + right) / 2 // 4)  # cells of 4 x 4 pixels
+            share = twin.facts[f"pair {i} share"]
+            at_an_edge = 0 in (left, upper) or right == 48 or lower == 32
+            assert at_an_edge or share == pytest.approx(float(evidence[row, column] / evidence.relu().sum()), rel=1e-4)
+            assert f"{share:.0%}" in twin.caption
+        assert ("of your picture's evidence for this class" in twin.caption) == bool(twin.boxes)
+
+
+def test_where_no_cells_can_be_paired_it_is_said(classifier, references):
+    """The whole picture of one colour: every cell is every other's nearest, and none stands out."""
+    flat = classifier_of(ColourCounter(0.01))
+    known = build_references(flat, from_pairs("dark", [("one", "red", Image.new("RGB", (40, 40)))]))
+    explanation = explain(flat, Image.new("RGB", (40, 40), (9, 0, 0)), ["twins"], references=known)
+    assert [twin.boxes for twin in explanation["twins"]] == [()]
+    assert "so no regions are marked there" in explanation.notes["twins"][-1]
+
+
+def test_references_without_pictures_are_named_without_heat_and_regions(classifier, references):
+    private = replace(references, pictures=[None, *references.pictures[1:-1], None])
+    for name, row in (("twins", 0), ("counterfactuals", 89)):
+        own = int(references.predicted[0])
+        like = next(i for i in range(100, 200) if classifier.predict(picture(i)).index == own)
+        against = references.class_names[references.predicted[row]] if name == "counterfactuals" else None
+        query = Query(classifier, picture(like), references=private, k=90, against=against)
+        explanation = explain_query(query, [name])
+        bare = [evidence for evidence in explanation[name] if not evidence.facts["picture"]]
+        assert [evidence.facts["key"] for evidence in bare] == [references.keys[row]]
+        assert bare[0].heatmap is None
+        assert bare[0].boxes == ()
+        assert bare[0].image.size == explanation.image.size
+        assert "not kept with these references" in " ".join(explanation.notes[name])
+    none = replace(references, pictures=[None] * len(references))
+    explanation = explain(classifier, picture(501), ["twins", "counterfactuals"], references=none)
+    assert {e.heatmap is None for name in explanation for e in explanation[name]} == {True}
 
 
 def test_the_counterfactual_class_is_the_runner_up_or_the_one_that_is_asked_for(classifier, references):
@@ -136,9 +191,9 @@ def test_another_map_or_class_needs_no_other_pass_over_the_neighbours(classifier
     query = Query(classifier, picture(600), references=references)
     shown = ["gradcam", "twins", "counterfactuals"]
     explain_query(query, shown)
-    assert len(passes) == 3, "the picture, its twins, its counterfactuals"
+    assert len(passes) == 4, "the picture, its twins, its counterfactuals, and one for the bias of a head not known"
     before = explain_query(query, ["twins"])["twins"][0]
     after = explain_query(query.about(map="layercam", target="blue"), shown)["twins"][0]
     handle.remove()
-    assert len(passes) == 3
+    assert len(passes) == 4
     assert not np.array_equal(before.raw, after.raw)

@@ -115,7 +115,7 @@ def test_the_heatmap_comes_before_the_examples(desk):
     question = Question(png(picture()), MODEL, DATASET, 12)
     steps = [set(asked.explanation.evidence) for asked in desk.answer(question, silent)]
     assert steps[0] == {"gradcam"}
-    assert steps[1] == {"gradcam", "twins", "counterfactuals"}
+    assert steps[1] == {"gradcam", "twins", "lookalikes", "counterfactuals", "semifactuals"}
 
 
 def test_references_are_embedded_once_but_the_hub_is_asked_each_time(desk, hub):

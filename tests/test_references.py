@@ -116,7 +116,7 @@ def test_a_changed_file_is_noticed(references, tmp_path):
     folder = references.save(tmp_path / "saved")
     with (folder / "rows.parquet").open("r+b") as file:
         file.seek(100)
-        file.write(b"\0")
+        file.write(b"changed")
     with pytest.raises(ReferencesError, match=r"rows.parquet .* is not the file that its references.json describes"):
         load_references(folder)
 
@@ -124,7 +124,7 @@ def test_a_changed_file_is_noticed(references, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda record: record.update(format=2), "of format 2; this version reads 1"),
+        (lambda record: record.update(format=3), "of format 3; this version reads 1 and 2"),
         (lambda record: record.pop("made"), "holds no references that can be read"),
         (lambda record: record.update(rows=3), "different numbers of rows"),
         (lambda record: record["made"].update(evil=1), "does not say who made"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xaihub.building import build_references as build_references
+    from xaihub.building import reference_pictures as reference_pictures
     from xaihub.cams import cam as cam
     from xaihub.classifier import Classifier as Classifier
     from xaihub.datasets import open_dataset as open_dataset
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from xaihub.explaining import explain_query as explain_query
     from xaihub.families import FAMILIES as FAMILIES
     from xaihub.families import family as family
+    from xaihub.hub_embedders import load_embedder as load_embedder
     from xaihub.images import open_picture as open_picture
     from xaihub.loading import Limits as Limits
     from xaihub.loading import load_classifier as load_classifier
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from xaihub.records import Score as Score
     from xaihub.references import ReferenceSet as ReferenceSet
     from xaihub.references import load_references as load_references
+    from xaihub.word_search import search_words as search_words
 
 __version__ = "0.1.0"
 
@@ -62,11 +65,14 @@ _HOMES = {
     "explain_query": "explaining",
     "family": "families",
     "load_classifier": "loading",
+    "load_embedder": "hub_embedders",
     "load_references": "references",
     "method": "methods",
     "open_dataset": "datasets",
     "open_picture": "images",
     "preflight": "loading",
+    "reference_pictures": "building",
+    "search_words": "word_search",
     "tap": "passes",
 }
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from xaihub.calls import attending
 from xaihub.errors import TargetLayerError, UnknownNameError
-from xaihub.hooks import evaluating, first_tensor, recording
+from xaihub.heads import candidates, the_head
+from xaihub.hooks import evaluating, first_tensor, recording, watching
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.records import Prediction
 from xaihub.registry import nearest_name
@@ -122,6 +123,21 @@ class Classifier:
             digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest() if weights else ""
+
+    @cached_property
+    def head(self) -> str:
+        """The name of the linear map that gives the logits; "" where the network ends in another way."""
+        module, forward, pixels = self._tracing()
+        given: list[tuple[str, Tensor]] = []
+
+        def see(name: str, output: Any) -> None:
+            if torch.is_tensor(output):
+                given.append((name, output.detach()))
+
+        one = 1 if len(self.labels) == 2 and self.activation == "sigmoid" else 0  # a yes or no, see `_logits_of`
+        with torch.no_grad(), watching(candidates(module, one or len(self.labels)), see):
+            logits = forward(pixels)
+        return the_head(given, logits[:, one:])
 
     @cached_property
     def no_attention(self) -> str:

@@ -1,6 +1,6 @@
 """Models and datasets that are known to work, offered before anything is typed."""
 
-__all__ = ["CURATED_DATASETS", "CURATED_MODELS", "STARTER"]
+__all__ = ["CURATED_DATASETS", "CURATED_EMBEDDERS", "CURATED_MODELS", "STARTER"]
 
 STARTER = "xaihub/paper-pets"  # comes with the package and needs no network
 
@@ -30,4 +30,12 @@ CURATED_DATASETS: dict[str, str] = {
     "microsoft/cats_vs_dogs": "cats and dogs",
     "AI-Lab-Makerere/beans": "bean leaves",
     "uoft-cs/cifar10": "CIFAR-10",
+}
+
+# whose eye may say what looks alike: each has safetensors and fits the usual limits of a host
+CURATED_EMBEDDERS: dict[str, str] = {
+    "facebook/dinov2-small": "DINOv2: shapes and parts, 88 MB",
+    "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M": "CLIP, distilled: what is shown, reads words, 94 MB",
+    # main has pickles only; this is the Hub's own conversion of them
+    "openai/clip-vit-base-patch32@refs/pr/15": "CLIP: what is shown, reads words, 605 MB",
 }

@@ -10,7 +10,13 @@ from xaihub import cams  # noqa: F401  what is imported registers its methods; m
 from xaihub import perturbations  # noqa: F401
 
 # isort: split
-from xaihub import attention, attributions, neighbours  # noqa: F401
+from xaihub import attention, attributions, discriminant, neighbours  # noqa: F401
+
+# isort: split
+from xaihub import lookalikes  # noqa: F401
+
+# isort: split
+from xaihub import counterfactuals  # noqa: F401
 from xaihub.classifier import Classifier
 from xaihub.errors import ReferencesError, TargetLayerError
 from xaihub.hooks import recording

@@ -11,7 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-__all__ = ["evaluating", "first_tensor", "float_tensors", "part_of", "recording", "replace_tensor", "watching"]
+__all__ = [
+    "entering", "evaluating", "first_tensor", "float_tensors", "part_of", "recording", "replace_tensor", "watching",
+]  # fmt: skip
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +52,22 @@ def watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
         for name, layer in layers.items():
             handles.callback(layer.register_forward_hook(hook_for(name)).remove)
         yield
+
+
+@contextmanager
+def entering(layer: nn.Module, see: Callable[[Any], None]) -> Iterator[None]:
+    """While open, `see(input)` is called with the first argument of the layer before it runs, on this thread only."""
+    owner = threading.get_ident()
+
+    def hook(_module: nn.Module, inputs: Any) -> None:
+        if inputs and threading.get_ident() == owner:
+            see(inputs[0])
+
+    handle = layer.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _Found:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from xaihub.classifier import Classifier
+from xaihub.embedders import Batch
 from xaihub.passes import Pass, tap
 from xaihub.preprocessing import View
 from xaihub.progress import Progress, silent
@@ -171,6 +172,11 @@ class Query:
     def _pass(self) -> Pass:
         with tap(self.classifier) as run:
             return run(self.view.pixels)
+
+    @property
+    def batch(self) -> Batch:
+        """What an embedder may look at."""
+        return Batch((self.view.image,), self.passed, self.classifier.activation)
 
     @cached_property
     def logits(self) -> Tensor:

@@ -1,24 +1,24 @@
-"""Twins and counterfactuals: one search over the references, different masks."""
+"""Twins: the references that the classifier treats as it treats the picture, and the cells they owe that to."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
 from xaihub.cams import CAMS
-from xaihub.embedders import EMBEDDERS
-from xaihub.images import perceptual_hash, pixel_digest
+from xaihub.found import Place, Seen, evidence_of, left_out, none_of, place_of, see
 from xaihub.maps import shown
 from xaihub.methods import Query, method
-from xaihub.passes import Pass, tap
-from xaihub.records import Evidence, Heatmap
-from xaihub.references import Neighbour, ReferenceSet
+from xaihub.passes import Pass
+from xaihub.records import Box, Evidence, Facts
+from xaihub.regions import Pair, cell_box, centred_score, pairs
 
-__all__ = ["counterfactuals", "twins"]
+__all__ = ["twins"]
 
-ANY = "any"
+_NO_PAIRS = (
+    "No two cells of the picture and of {some} are each other's nearest and both speak for {label!r} more than an"
+    " average cell does, so no regions are marked there."
+)
 
 
 @method("twins", needs=("target layer", "references"))
@@ -26,139 +26,75 @@ def twins(query: Query) -> tuple[Evidence, ...]:
     """The references nearest to the picture among those that the classifier gives the same class.
 
     Twin systems: Kenny & Keane, 2019, "Twin-systems to explain artificial neural networks using case-based reasoning".
+    Each twin comes with the regions that carry the evidence it shares with the picture, where there are any.
     """
-    references = _references(query)
-    predicted = query.prediction.index
-    label = query.classifier.labels[predicted]
-    found = references.nearest(_embedding(query), query.k, predicted=predicted, leave_out=_left_out(query, "twins"))
+    place, predicted = place_of(query), query.prediction.index
+    found = place.nearest(query.k, predicted=predicted, leave_out=left_out(query, place, "twins"))
     if not found:
-        query.note(
-            "twins", f"None of the {len(references):,} references is predicted {label!r}, so there is no twin to show."
-        )
-    return _shown(query, "twin", found)
-
-
-@method("counterfactuals", needs=("target layer", "references"))
-def counterfactuals(query: Query) -> tuple[Evidence, ...]:
-    """The references nearest to the picture among those that the classifier gives another class.
-
-    Nearest unlike neighbours (Dasarathy, 1991), by the classifier's own prediction: filtered by the dataset's label,
-    many would be pictures that it calls the same. The class is the runner-up unless another one is asked for.
-    """
-    references, predicted = _references(query), query.prediction.index
-    embedding, out = _embedding(query), _left_out(query, "counterfactuals")
-    wanted = _wanted(query)
-    found: list[Neighbour] = []
-    if wanted is not None:
-        found = references.nearest(embedding, query.k, predicted=wanted, leave_out=out)
-        if not found:
-            none = f"None of the {len(references):,} references is predicted {query.classifier.labels[wanted]!r}"
-            if query.against is not None:
-                query.note("counterfactuals", f"{none}. Ask for another class, or for any other.")
-                return ()
-            query.note("counterfactuals", f"{none}, the runner-up, so the nearest of any other class are shown.")
-    if not found:
-        found = references.nearest(embedding, query.k, predicted_not=predicted, leave_out=out)
-    if not found:
-        label = query.classifier.labels[predicted]
-        query.note(
-            "counterfactuals", f"All references are predicted {label!r}: there is no other class to compare with."
-        )
-    return _shown(query, "counterfactual", found)
-
-
-def _references(query: Query) -> ReferenceSet:
-    if query.references is None:
-        raise ValueError("Twins and counterfactuals need references; give `references=`.")
-    query.references.check(query.classifier)
-    return query.references
-
-
-def _wanted(query: Query) -> int | None:
-    """The class that counterfactuals should be of; None for any other than the predicted one."""
-    if query.against == ANY:
-        return None
-    if query.against is None:
-        return query.prediction.runner_up if len(query.classifier.labels) > 1 else None
-    wanted = query.classifier.class_index(query.against)
-    if wanted == query.prediction.index:
-        label = query.classifier.labels[wanted]
-        query.note(
-            "counterfactuals", f"The picture itself is called {label!r}; its nearest of any other class are shown."
-        )
-        return None
-    return wanted
-
-
-def _embedding(query: Query) -> torch.Tensor:
-    assert query.references is not None  # noqa: S101  checked by the caller
-    return EMBEDDERS[query.references.made.embedder].embed(query.passed)[0].detach()
-
-
-def _left_out(query: Query, name: str) -> NDArray[np.int64]:
-    """The query itself and its near copies among the references; that they are left out is said."""
-    image = query.view.image
-    references = _references(query)
-    rows = references.duplicates(_embedding(query), pixel_digest(image), perceptual_hash(image))
-    if len(rows):
-        some = ", ".join(references.keys[row] for row in rows[:3])
-        query.note(name, f"This picture, or a near copy, is among the references ({some}) and was left out.")
-    return rows
-
-
-def _shown(query: Query, kind: str, found: Sequence[Neighbour]) -> tuple[Evidence, ...]:
-    """Each neighbour with what the classifier says of it, and with its own heatmap for its own class."""
-    if not found:
-        return ()
-    references = _references(query)
-    rows = [neighbour.row for neighbour in found]
-    images, passed, size = _looked_at(query, references, rows)
-    name = query.map if query.map in CAMS else "gradcam"
-    raw = CAMS[name](passed.activations, passed.gradients(references.predicted[rows].tolist()))
-    maps = shown(raw, size).cpu().numpy()
+        query.note("twins", f"{none_of(place.references, predicted)}, so there is no twin to show.")
+    seen = see(query, place.references, [neighbour.row for neighbour in found], "twins")
+    if seen.passed is None:
+        return tuple(evidence_of(query, place, "twin", neighbour, seen, None) for neighbour in found)
+    heat, shared = _heat(query, seen, seen.passed), _shared(query, place, seen, seen.passed)
     return tuple(
-        _evidence(references, kind, neighbour, image, heatmap, values)
-        for neighbour, image, heatmap, values in zip(found, images, maps, raw.cpu().numpy(), strict=True)
+        evidence_of(query, place, "twin", neighbour, seen, heat, **shared.get(neighbour.row, {})) for neighbour in found
     )
 
 
-def _looked_at(
-    query: Query, references: ReferenceSet, rows: Sequence[int]
-) -> tuple[list[Image.Image], Pass, tuple[int, int]]:
-    """The neighbours' pictures, one pass over them, and their (H, W); kept, so another map needs no other pass."""
-    key = ("neighbours", id(references), query.classifier.target_layer, tuple(rows))
-    if key not in query.memory:
-        images = [references.picture(row) for row in rows]
-        pixels = torch.stack([query.classifier.transform.pixels_of(image) for image in images])
-        with tap(query.classifier) as run:
-            query.memory[key] = images, run(pixels), (pixels.shape[2], pixels.shape[3]), references
-    images, passed, size, _ = query.memory[key]  # the references are held too, so that their id stays theirs
-    return images, passed, size
+class _Regions(TypedDict, total=False):
+    """What `evidence_of` says of the regions of one twin."""
+
+    says: str
+    facts: Facts
+    boxes: tuple[tuple[Box, ...], tuple[Box, ...]]
 
 
-def _evidence(
-    references: ReferenceSet, kind: str, neighbour: Neighbour, image: Image.Image, heatmap: Heatmap, raw: Heatmap
-) -> Evidence:
-    row = neighbour.row
-    predicted = references.class_names[references.predicted[row]]
-    label, probability = references.labels[row], float(references.probability[row])
-    agrees = label == predicted if label is not None and label in references.class_names else None
-    truth = "no true label" if label is None else f"truly {label!r}"
-    verdict = {True: " (right)", False: " (wrong)", None: ""}[agrees]
-    return Evidence(
-        image,
-        f"Predicted {predicted!r} at {probability:.0%}, {truth}{verdict}; similarity {neighbour.similarity:.3f}.",
-        score=neighbour.similarity,
-        heatmap=heatmap,
-        raw=raw,
-        facts={
-            "kind": kind,
-            "key": references.keys[row],
-            "predicted": predicted,
-            "probability": probability,
-            "label": label,
-            "label agrees": agrees,
-            "similarity": neighbour.similarity,
-            "embedder": references.made.embedder,
-        },
-    )
+def _heat(query: Query, seen: Seen, passed: Pass) -> tuple[Tensor, Tensor]:
+    """(N, h, w) raw and (N, H, W) shown, each picture's own heat for the class, by the map that is asked for."""
+    name = query.map if query.map in CAMS else "gradcam"
+    raw = CAMS[name](passed.activations, passed.gradients([query.prediction.index] * len(seen.rows)))
+    return raw, shown(raw, seen.size)
+
+
+def _shared(query: Query, place: Place, seen: Seen, passed: Pass) -> dict[int, _Regions]:
+    """Row -> the regions of its picture and of the query's that carry the evidence both share."""
+    ours, theirs = _terms(query, query.passed)[0], _terms(query, passed)
+    grid, size = (theirs.shape[2], theirs.shape[3]), (seen.size[1], seen.size[0])
+    found: dict[int, _Regions] = {}
+    alone: list[str] = []
+    for row, terms in zip(seen.rows, theirs, strict=True):
+        paired = pairs(ours, terms)
+        there = tuple(cell_box(pair.twin, grid, size) for pair in paired)
+        here = tuple(cell_box(pair.query, (ours.shape[1], ours.shape[2]), query.view.image.size) for pair in paired)
+        found[row] = _Regions(says=_in_words(paired), facts=_facts(paired), boxes=(there, here))
+        alone += [] if paired else [place.references.keys[row]]
+    if alone:
+        label = query.classifier.labels[query.prediction.index]
+        query.note("twins", _NO_PAIRS.format(some=", ".join(alone), label=label))
+    return found
+
+
+def _terms(query: Query, passed: Pass) -> Tensor:
+    """(N, K, h, w), activations times gradients for the query's class."""
+    score = centred_score(passed, [query.prediction.index] * len(passed.logits), query.classifier.activation)
+    return passed.activations * passed.gradients_of(score)
+
+
+def _facts(paired: Sequence[Pair]) -> Facts:
+    facts: dict[str, str | int | float | bool | None] = {"pairs": len(paired)}
+    for i, pair in enumerate(paired, 1):
+        facts[f"pair {i} share"] = pair.share
+        facts[f"pair {i} twin share"] = pair.twin_share
+        facts[f"pair {i} similarity"] = pair.similarity
+    return facts
+
+
+def _in_words(paired: Sequence[Pair]) -> str:
+    """What the pairs carry, for the caption."""
+    if not paired:
+        return ""
+    shares = [f"{pair.share:.0%}" for pair in paired]
+    if len(shares) == 1:
+        return f"The cell marked in both carries {shares[0]} of your picture's evidence for this class."
+    listed = f"{', '.join(shares[:-1])} and {shares[-1]}"
+    return f"The cells marked in both carry {listed} of your picture's evidence for this class."

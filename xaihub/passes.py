@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from torch.nn.functional import interpolate
 
 from xaihub.classifier import Classifier
 from xaihub.errors import TargetLayerError
-from xaihub.hooks import evaluating, first_tensor, part_of, replace_tensor, watching
+from xaihub.heads import as_vectors
+from xaihub.hooks import entering, evaluating, first_tensor, part_of, replace_tensor, watching
 from xaihub.target_layer import TargetLayer
 from xaihub.tracing import from_maps, to_maps
 
@@ -25,6 +26,7 @@ class Pass:
         logits: (N, C), with the graph above the first of the layers.
         layers: as they were asked for.
         calls: how often each of them ran; what it gave last is what counts.
+        entered: what entered the classifier's head, in the graph; None where no head is known.
     """
 
     def __init__(
@@ -34,10 +36,12 @@ class Pass:
         layers: Sequence[TargetLayer],
         input_size: tuple[int, int],
         calls: Mapping[str, int],
+        entered: Tensor | None = None,
     ) -> None:
         self.logits = logits
         self.layers = tuple(layers)
         self.calls = calls
+        self.entered = entered
         self._kept = tuple(kept)
         self._input_size = input_size
 
@@ -87,6 +91,20 @@ class Pass:
     def embedding(self) -> Tensor:
         """(N, K), the mean of the activations over the places."""
         return torch.cat([maps.mean((-2, -1)) for maps in self._maps(self._kept)], dim=1)
+
+    @property
+    def penultimate(self) -> Tensor | None:
+        """(N, D), what the classifier's head reads of each picture; None where no head above the layer is known."""
+        known = self.entered if self.entered is not None and self.entered.requires_grad else None
+        vectors = None if known is None else as_vectors(known)
+        return None if vectors is None else vectors.detach().float()
+
+    def head_gradients(self, score: Tensor) -> Tensor | None:
+        """(N, D) of a sum (N,) of logits to what the head reads: of a linear head, the rows of its weights."""
+        if self.entered is None or self.penultimate is None:
+            return None
+        (found,) = torch.autograd.grad(score.sum(), [self.entered], retain_graph=True, materialize_grads=True)
+        return (found.sum((2, 3)) if found.ndim == 4 else found).float()
 
     def _gradients(self, score: Tensor) -> list[Tensor]:
         found: Sequence[Tensor | None] = [None] * len(self._kept)
@@ -197,7 +215,9 @@ def tap(classifier: Classifier, layers: Sequence[TargetLayer] = ()) -> Iterator[
         TargetLayerError: the classifier has no layer that shows where.
     """
     layers = tuple(layers) or target_layer_of(classifier).layers
+    head = classifier.module.get_submodule(classifier.head) if classifier.head else None
     kept: dict[str, Tensor] = {}
+    entered: list[Any] = []
     calls: Counter[str] = Counter()
 
     def keep(name: str, tensor: Tensor, output: Any) -> Any:
@@ -209,12 +229,15 @@ def tap(classifier: Classifier, layers: Sequence[TargetLayer] = ()) -> Iterator[
 
     def run(pixels: Tensor) -> Pass:
         kept.clear()
+        entered.clear()
         calls.clear()
         logits = forward(pixels)
         tensors, size = [kept[layer.name] for layer in layers], (pixels.shape[2], pixels.shape[3])
-        return Pass(logits, tensors, layers, size, dict(calls))
+        read = entered[-1] if entered and torch.is_tensor(entered[-1]) else None
+        return Pass(logits, tensors, layers, size, dict(calls), read)
 
-    with listening(classifier, layers, keep) as forward:
+    watched = entering(head, entered.append) if head is not None else nullcontext()
+    with watched, listening(classifier, layers, keep) as forward:
         yield run
 
 

@@ -85,6 +85,7 @@ class Evidence:
         heatmap: (H, W) in [0, 1], aligned with `image`.
         raw: (h, w), before normalisation and resizing.
         boxes: regions of `image` that carry the reason.
+        matches: regions of the explained picture's crop, one for each of `boxes`; none where there is nothing to pair.
         facts: what the caption says, for programs.
     """
 
@@ -94,6 +95,7 @@ class Evidence:
     heatmap: Heatmap | None = None
     raw: Heatmap | None = None
     boxes: tuple[Box, ...] = ()
+    matches: tuple[Box, ...] = ()
     facts: Facts = field(default_factory=dict)
 
     @property
@@ -267,6 +269,7 @@ def _write_evidence(folder: Path, method: str, shown: tuple[Evidence, ...]) -> l
                 "caption": evidence.caption,
                 "score": evidence.score,
                 "boxes": [list(box) for box in evidence.boxes],
+                "matches": [list(box) for box in evidence.matches],
                 "facts": dict(evidence.facts),
                 "files": files,
             }

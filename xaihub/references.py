@@ -19,12 +19,14 @@ from torch import Tensor
 from xaihub import hub, notebook
 from xaihub.classifier import Classifier
 from xaihub.curated import STARTER
-from xaihub.errors import PictureError, ReferencesError, ReferencesMismatchError
+from xaihub.errors import PictureError, ReferencesError, ReferencesMismatchError, UnknownNameError
 from xaihub.folders import folder_named, replacing
 from xaihub.images import open_picture
+from xaihub.index import ExactIndex, VectorIndex, Where
 from xaihub.loading import STARTER_FOLDER, Limits
 from xaihub.reference_card import reference_card
-from xaihub.reference_files import FILES, Stored, read, write
+from xaihub.reference_files import FILES, Stored, files_of, read, write
+from xaihub.spaces import Space
 
 __all__ = ["Made", "Neighbour", "ReferenceSet", "load_references"]
 
@@ -48,6 +50,7 @@ class Made:
     skipped: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     weights: str = ""  # the classifier's fingerprint: it knows a copy of the same weights elsewhere
+    public: bool = True  # whether everybody may see the pictures; else they are never published again
 
     @property
     def in_words(self) -> str:
@@ -68,31 +71,32 @@ class ReferenceSet:
     """R labelled pictures with what one classifier makes of them, sorted by predicted class.
 
     Attributes:
-        embeddings: (R, K) float32, each of length one.
+        spaces: what each embedder makes of them; the first is the one that is searched unless another is named.
         logits: (R, C) float32.
         predicted: (R,) class indices, ascending.
         probability: (R,) of the predicted class.
         labels: (R,) the dataset's own label, or None.
-        keys: (R,) which row of the dataset it is.
+        keys: (R,) which row of the dataset it is; `sources` (R,) the address of that row, or None.
         digests: (R,) sha256 of the pixels the classifier saw; `hashes` (R,) their perceptual hash.
-        pictures: (R,) the crops the classifier saw, encoded; decoded by `picture`.
+        pictures: (R,) the crops the classifier saw, encoded, or None where they may not be passed on; decoded by
+            `picture`.
+        fidelity: how far neighbours agree with the classifier, as `fidelity.measure` found; empty where nobody did.
     """
 
     made: Made
     class_names: tuple[str, ...]
-    embeddings: Tensor
+    spaces: Mapping[str, Space]
     logits: Tensor
     predicted: NDArray[np.int64]
     probability: NDArray[np.float32]
-    labels: tuple[str | None, ...]
-    keys: tuple[str, ...]
-    digests: tuple[str, ...]
+    labels: Sequence[str | None]
+    keys: Sequence[str]
+    digests: Sequence[str]
     hashes: NDArray[np.uint64]
-    pictures: Sequence[bytes] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        # columns first: one query against many rows then runs at the speed of reading them (benchmarks/neighbours.py)
-        object.__setattr__(self, "embeddings", self.embeddings.t().contiguous().t())
+    pictures: Sequence[bytes | None] = field(repr=False)
+    sources: Sequence[str | None] = field(default=(), repr=False)
+    fidelity: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    indexes: Mapping[str, VectorIndex] = field(default_factory=dict, repr=False)  # in place of the exact one
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -120,8 +124,51 @@ class ReferenceSet:
             return ""
 
     def picture(self, row: int) -> Image.Image:
-        """The crop that the classifier saw of a row."""
-        return open_picture(self.pictures[row])
+        """The crop that the classifier saw of a row.
+
+        Raises:
+            ReferencesError: the pictures are not published with these references.
+        """
+        data = self.pictures[row]
+        if data is None:
+            raise ReferencesError(
+                f"The picture of {self.keys[row]} is not kept with these references, since {self.made.dataset} is not"
+                " public. Who may read that dataset can fill it in with `reference_pictures`."
+            )
+        return open_picture(data)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """(R, K) float32, each of length one, of the space that is searched unless another is named."""
+        return self.space().vectors.float()
+
+    def space(self, name: str | None = None) -> Space:
+        """A space by the name of its embedder; the first if none is given.
+
+        Raises:
+            UnknownNameError: these references have no such space.
+        """
+        if name is None:
+            return next(iter(self.spaces.values()))
+        if name not in self.spaces:
+            raise UnknownNameError(
+                f"These references have no embeddings by {name!r}. They have: {', '.join(self.spaces)}."
+            )
+        return self.spaces[name]
+
+    def index(self, space: str | None = None) -> VectorIndex:
+        """What searches a space: the exact index, unless another one was given."""
+        name = self.space(space).name
+        return self.indexes.get(name) or self._exact(name)
+
+    def _exact(self, name: str) -> ExactIndex:
+        if name not in self._made_indexes:
+            self._made_indexes[name] = ExactIndex(self.spaces[name].vectors, self.predicted)
+        return self._made_indexes[name]
+
+    @cached_property
+    def _made_indexes(self) -> dict[str, ExactIndex]:
+        return {}
 
     @cached_property
     def slices(self) -> dict[int, slice]:
@@ -157,38 +204,31 @@ class ReferenceSet:
         embedding: Tensor,
         k: int,
         *,
+        space: str | None = None,
+        weights: Tensor | None = None,
         predicted: int | None = None,
         predicted_not: int | None = None,
         leave_out: Sequence[int] | NDArray[np.int64] = (),
     ) -> list[Neighbour]:
-        """The k rows with the largest cosine to an embedding (K,), best first; exact.
+        """The k rows with the largest cosine to an embedding (K,), best first.
 
         Args:
+            space: in which space the embedding lies; the first if not given.
+            weights: (K,), what each dimension counts on both sides, as `Embedder.weigh` gives them.
             predicted: only rows of this predicted class. `predicted_not`: only rows of any other class.
             leave_out: rows that are never given.
         """
-        query = _unit(embedding)
-        columns = self.embeddings.t().numpy()  # (K, R); numpy's product reads it once, torch's twice
-        if predicted is not None:
-            spans = [self.slices[predicted]] if predicted in self.slices else []
-        else:
-            spans = [span for label, span in self.slices.items() if label != predicted_not]
-        out = set(map(int, leave_out))
-        found: list[Neighbour] = []
-        for span in _merged(spans):
-            similarity = torch.from_numpy(query @ columns[:, span])
-            best = torch.topk(similarity, min(k + len(out), len(similarity)))
-            rows = (best.indices + span.start).tolist()
-            found += [
-                Neighbour(row, value) for row, value in zip(rows, best.values.tolist(), strict=True) if row not in out
-            ]
-        return sorted(found, key=lambda neighbour: (-neighbour.similarity, neighbour.row))[:k]
+        where = Where(predicted, predicted_not, leave_out)
+        query = embedding.detach().float().cpu().reshape(1, -1)
+        rows, similarities = self.index(space).search(query, k, where, weights=weights)
+        found = zip(rows[0].tolist(), similarities[0].tolist(), strict=True)
+        return [Neighbour(row, similarity) for row, similarity in found if row >= 0]
 
     def duplicates(self, embedding: Tensor, digest: str, hashed: int) -> NDArray[np.int64]:
         """The rows that are the query itself, or so near a copy that they would explain nothing."""
         same = np.flatnonzero(np.array(self.digests) == digest)
         close = np.flatnonzero(np.bitwise_count(self.hashes ^ np.uint64(hashed)) <= _SAME_BITS)
-        near = close[self.embeddings[torch.from_numpy(close)].numpy() @ _unit(embedding) > _SAME_COSINE]
+        near = close[(self.index().vectors(close) @ _unit(embedding)).numpy() > _SAME_COSINE]
         return np.union1d(same, near).astype(np.int64)
 
     def save(self, folder: str | Path) -> Path:
@@ -198,27 +238,28 @@ class ReferenceSet:
         return Path(folder)
 
     def write(self, folder: Path, *, named: str = "", classifier: str | None = None) -> None:
-        """Writes the three files into a folder that exists, and a card if it is told what they will be called.
+        """Writes the files into a folder that exists, and a card if it is told what they will be called.
 
         Args:
+            named: what they will be published as; pictures of a dataset that is not public then stay out.
             classifier: what the card calls the classifier, if that has been published since under another name.
         """
-        columns: dict[str, Sequence[Any]] = {
+        columns: dict[str, Any] = {
             "key": self.keys,
             "label": self.labels,
-            "predicted": [self.class_names[i] for i in self.predicted],
-            "predicted_index": self.predicted.tolist(),
-            "probability": self.probability.tolist(),
+            "predicted_index": self.predicted,
+            "probability": self.probability,
             "pixels_sha256": self.digests,
-            "perceptual_hash": self.hashes.tolist(),
-            "image": self.pictures,
+            "perceptual_hash": self.hashes,
+            "source": self.sources or (None,) * len(self),
+            "image": self.pictures if self.made.public or not named else (None,) * len(self),
         }
-        stored = Stored(asdict(self.made), self.class_names, self.embeddings, self.logits, columns)
-        write(stored, folder)
+        stored = Stored(asdict(self.made), self.class_names, self.spaces, self.logits, columns, self.fidelity)
+        record = write(stored, folder)
         if named:
             counts = {self.class_names[c]: rows.stop - rows.start for c, rows in self.slices.items()}
             made = {**stored.made, "classifier": classifier or stored.made["classifier"]}
-            card = reference_card(made, counts, self._agreement(), named)
+            card = reference_card(made, counts, self._agreement(), named, record)
             (folder / "README.md").write_text(card, "utf-8")
 
     def _agreement(self) -> dict[str, int]:
@@ -243,15 +284,17 @@ class ReferenceSet:
         return cls(
             made,
             tuple(stored.classes),
-            stored.embeddings,
+            stored.spaces,
             stored.logits,
-            np.array(columns["predicted_index"], dtype=np.int64),
-            np.array(columns["probability"], dtype=np.float32),
-            tuple(columns["label"]),
-            tuple(columns["key"]),
-            tuple(columns["pixels_sha256"]),
-            np.array(columns["perceptual_hash"], dtype=np.uint64),
-            tuple(columns["image"]),
+            np.asarray(columns["predicted_index"], dtype=np.int64),
+            np.asarray(columns["probability"], dtype=np.float32),
+            columns["label"],
+            columns["key"],
+            columns["pixels_sha256"],
+            np.asarray(columns["perceptual_hash"], dtype=np.uint64),
+            columns["image"],
+            columns["source"],
+            stored.fidelity or {},
         )
 
     def push_to_hub(self, repo_id: str, *, token: hub.Token = None, private: bool = True) -> str:
@@ -283,25 +326,21 @@ def load_references(
         raise ReferencesError(
             f"{name} is a dataset but holds no references (no references.json). It can be embedded here instead."
         )
-    size, most = sum(repo.files[file] for file in FILES), Limits.from_environment().size
+    _small_enough(repo, FILES)
+    files = files_of(hub.fetch(repo, FILES[:1], token=token), name, repo.files)
+    _small_enough(repo, files)
+    return ReferenceSet.load(hub.fetch(repo, files, token=token), name)
+
+
+def _small_enough(repo: hub.Repo, files: Sequence[str]) -> None:
+    size, most = sum(repo.files[file] for file in files), Limits.from_environment().size
     if size > most:
         raise ReferencesError(
-            f"The references {name} have {size / 2**20:,.0f} MB; this host takes at most {most / 2**20:,.0f} MB."
+            f"The references {repo.repo_id} have {size / 2**20:,.0f} MB; this host takes at most"
+            f" {most / 2**20:,.0f} MB."
         )
-    return ReferenceSet.load(hub.fetch(repo, FILES, token=token), name)
 
 
-def _unit(embedding: Tensor) -> NDArray[np.float32]:
+def _unit(embedding: Tensor) -> Tensor:
     """(K,), of length one."""
-    return torch.nn.functional.normalize(embedding.detach().float().cpu().reshape(-1), dim=0).numpy()
-
-
-def _merged(spans: list[slice]) -> list[slice]:
-    """Neighbouring slices as one: "any other class" is then two reads, not one for each class."""
-    merged: list[slice] = []
-    for span in spans:
-        if merged and merged[-1].stop == span.start:
-            merged[-1] = slice(merged[-1].start, span.stop)
-        else:
-            merged.append(span)
-    return merged
+    return torch.nn.functional.normalize(embedding.detach().float().cpu().reshape(-1), dim=0)

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xaihub.intervals import wilson
+
 __all__ = [
     "auroc", "bootstrapped", "calibration_error", "confusion_matrix", "f1_scores", "precisions", "recalls", "scores",
     "wilson",
@@ -19,10 +21,8 @@ __all__ = [
 
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
-Interval: TypeAlias = tuple[float, float]
 
 BINS = 15  # of the calibration error, as in its paper
-_Z = 1.959963984540054  # the normal quantile that leaves 2.5 % on either side
 _RESAMPLES = 1000  # enough for two digits of a 95 % interval
 _MOST_WORK = 400_000_000  # resamples x pictures x classes: some seconds; beyond it there are fewer resamples
 _FEWEST = 100  # resamples; with fewer an interval would be noise, so none is given
@@ -52,17 +52,6 @@ def precisions(matrix: NDArray[np.generic]) -> Floats:
 def f1_scores(matrix: NDArray[np.generic]) -> Floats:
     """(..., C), the harmonic mean of precision and recall; NaN where a class neither occurs nor is answered."""
     return _shares(2 * _diagonal(matrix), matrix.sum(-1) + matrix.sum(-2))
-
-
-def wilson(hits: float, count: float) -> Interval:
-    """Wilson's score interval (1927) of a proportion: unlike the textbook one it works at 0 and 1 as well."""
-    if not count:
-        return 0.0, 1.0
-    share, z2 = hits / count, _Z * _Z
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return (low if hits else 0.0), (high if hits < count else 1.0)  # exact at both ends, whatever rounding says
 
 
 def auroc(truth: Indices, probabilities: Floats, weights: Floats | None = None) -> Floats:

@@ -22,6 +22,7 @@ class Question:
         picture: the file that was sent, or its bytes.
         references: a dataset's id, or "".
         limit: how many of its pictures to embed.
+        looks: by whose eye they look alike, where they are embedded here: an embedder's name or id.
         target, against: a class as `named_class` reads it, or "".
         token: the visitor's, or "".
     """
@@ -34,6 +35,7 @@ class Question:
     against: str = ""
     method: str = "gradcam"
     layer: str = ""
+    looks: str = ""
     token: str = field(default="", repr=False)
 
 
@@ -55,6 +57,9 @@ class Asked:
         explanation: what is shown now.
         plan: where its classifier came from.
         trouble: why there are no examples beside it, in words.
+        told: what was done to its references for this visitor, in words.
+        reader: the space of its references that can be searched with words, or "".
+        contrasts: class -> what on the picture speaks for the predicted class rather than that one.
         foreign: references of another classifier, whose pictures can be embedded for this one.
         choices: what was asked: `target`, `against`, `method` and `layer`.
         seen: what was computed already, for choices that come back.
@@ -66,6 +71,9 @@ class Asked:
     choices: dict[str, str]
     references: "ReferenceSet | None" = None
     trouble: str = ""
+    told: str = ""
+    reader: str = ""
+    contrasts: "dict[str, Evidence]" = field(default_factory=dict)
     foreign: "ReferenceSet | None" = None
     seen: dict[tuple[Any, ...], Shown] = field(default_factory=dict)
 

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 import gradio as gr
 
 from xaihub.curated import CURATED_DATASETS
+from xaihub.curated import CURATED_EMBEDDERS as EYES
 from xaihub.ui.drawing import examples_shown
 from xaihub.ui.finding import curated_choices
 from xaihub.ui.picture import picture_box
 from xaihub.ui.settings import Settings, starter_examples
 
-__all__ = ["Boxes", "kept_answer", "menu", "model_box", "references_box"]
+__all__ = ["Boxes", "kept_answer", "looks_box", "menu", "model_box", "references_box"]
 
 EXAMPLE_CLICKED = """
 element.addEventListener("click", (event) => {
@@ -125,6 +126,18 @@ def references_box(value: str, none: str) -> gr.Dropdown:
         info="Any labelled image dataset of the Hub, or references that were published there",
         label="References",
         elem_id="xh-references",
+    )
+
+
+def looks_box() -> gr.Dropdown:
+    """By whose eye the pictures of a dataset look alike, where they are embedded here."""
+    return gr.Dropdown(
+        [("pixels only (built in, no download)", ""), *((f"{name} ({what})", name) for name, what in EYES.items())],
+        value="",
+        allow_custom_value=True,
+        label="Looks alike by",
+        info="For a dataset that is embedded here: any network of the Hub that describes pictures",
+        elem_id="xh-looks",
     )
 
 

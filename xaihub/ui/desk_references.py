@@ -3,21 +3,24 @@
 from typing import TYPE_CHECKING
 
 from xaihub.curated import STARTER
+from xaihub.errors import XaihubError
 from xaihub.progress import Progress, part, until
-from xaihub.ui.asking import Question
+from xaihub.ui.asking import Asked, Question
+from xaihub.ui.settings import Settings
 from xaihub.ui.tokens import token_for
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
+    from xaihub.datasets import LabelledPictures
     from xaihub.references import ReferenceSet
     from xaihub.ui.desk import Desk
 
-__all__ = ["layer_of", "references_for"]
+__all__ = ["embed_again", "layer_of", "references_for", "refilled"]
 
 
 def references_for(desk: "Desk", classifier: "Classifier", question: Question, progress: Progress) -> "ReferenceSet":
     """From the shelf, the Hub or the package; the Hub is asked with this visitor's token before any is given."""
-    from xaihub import build_references, hub, load_references, open_dataset
+    from xaihub import hub, load_references, open_dataset
 
     name = question.references.strip()
     if name == STARTER:
@@ -28,7 +31,8 @@ def references_for(desk: "Desk", classifier: "Classifier", question: Question, p
     repo = hub.look(name, token=token, repo_type="dataset")
     saved = "references.json" in repo.files
     layer, limit = layer_of(classifier), int(question.limit)
-    key = (name, repo.revision) if saved else (name, repo.revision, classifier.name, layer, limit)
+    looks = question.looks.strip()
+    key = (name, repo.revision) if saved else (name, repo.revision, classifier.name, layer, limit, looks)
     known = desk.references.get(key)
     if known is not None:
         return known
@@ -39,9 +43,59 @@ def references_for(desk: "Desk", classifier: "Classifier", question: Question, p
     pictures = open_dataset(
         name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.0, 0.2)
     )
-    return desk.references.put(key, build_references(classifier, pictures, progress=part(limited, 0.2, 1.0)))
+    return desk.references.put(key, _built(desk, classifier, pictures, looks, question.token, part(limited, 0.2, 1.0)))
+
+
+def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, progress: Progress) -> "ReferenceSet":
+    """The pictures of another classifier's references, embedded for the one that was asked."""
+    from xaihub.datasets import from_pairs
+
+    foreign, query = asked.foreign, asked.query
+    assert foreign is not None  # noqa: S101  who calls this has looked
+    assert query is not None  # noqa: S101
+    key = str((query.classifier.name, layer_of(query.classifier), "again", foreign.made, limit, looks))
+    known = desk.references.get(key)
+    if known is not None:
+        return known
+    step = max(1, len(foreign) // max(1, limit))
+    rows = range(0, len(foreign), step)[:limit]  # they lie sorted by class, so a stride takes from each
+    pairs = [(foreign.keys[i], str(foreign.labels[i] or ""), foreign.picture(i)) for i in rows]
+    limited = until(desk.settings.embed_seconds, progress, "Embedding the references")
+    pictures = from_pairs(f"{foreign.made.dataset} (crops)", pairs)
+    return desk.references.put(key, _built(desk, query.classifier, pictures, looks, token, limited))
+
+
+def refilled(
+    settings: Settings, classifier: "Classifier", references: "ReferenceSet", question: Question, progress: Progress
+) -> "tuple[ReferenceSet, str]":
+    """The references with the pictures that were not published with them, and a sentence on that; "" if none lacks.
+
+    They are filled in with the visitor's own token, so they are for this visitor alone and are never put on the shelf.
+    """
+    from xaihub.building import filled
+
+    source = references.made.dataset
+    try:
+        token = token_for(source, question.token, settings)
+        full = filled(references, classifier, token=token, progress=progress)
+    except XaihubError as error:
+        return references, f"The pictures of {source} are not published with these references. {error}"
+    if full is references:
+        return references, ""
+    return full, f"The pictures are not published with these references: they were read from {source} for you."
 
 
 def layer_of(classifier: "Classifier") -> str:
     """The target layer's name, or ""."""
     return classifier.target_layer.name if classifier.target_layer else ""
+
+
+def _built(
+    desk: "Desk", classifier: "Classifier", pictures: "LabelledPictures", looks: str, token: str, progress: Progress
+) -> "ReferenceSet":
+    """Embedded twice: as the classifier decides, and by the eye that was chosen."""
+    from xaihub import build_references
+    from xaihub.embedders import DEFAULT, PIXELS
+
+    eye = desk.embedder(looks or PIXELS, token, part(progress, 0.0, 0.3))
+    return build_references(classifier, pictures, embedder=[DEFAULT, eye], progress=part(progress, 0.3, 1.0))

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from xaihub.records import Box, Evidence, Explanation, Heatmap, Prediction
 
 __all__ = [
-    "bars", "card", "dialog", "examples_shown", "heat_words", "heats", "legend", "on_original", "picture_uri", "rows",
-    "stack", "tools", "view",
+    "TWO_CLASSES", "bars", "boxes_in_words", "boxes_over", "card", "dialog", "examples_shown", "heat_words", "heats",
+    "legend", "on_original", "picture_uri", "stack", "tools", "view",
 ]  # fmt: skip
 
+PLACES = (
+    ("upper left", "upper middle", "upper right"),
+    ("middle left", "centre", "middle right"),
+    ("lower left", "lower middle", "lower right"),
+)
 LARGEST = 720  # pixels of the longer edge: sharp on a desktop, light on a telephone
 
 
@@ -67,46 +72,71 @@ def view(explanation: "Explanation", evidence: "Evidence", title: str, summary: 
     )
 
 
-def rows(explanation: "Explanation", methods: Sequence[tuple[str, str, str]]) -> str:
-    """A row of cards for each method (name, title, summary) that has several pieces of evidence, or a note on none."""
-    drawn = []
-    for name, title, summary in methods:
-        found = explanation.evidence.get(name, ())
-        notes = "".join(f'<p class="xh-note">{escape(note)}</p>' for note in explanation.notes.get(name, ()))
-        if found or notes:
-            cards = "".join(card(evidence, f"{title}, {i + 1} of {len(found)}") for i, evidence in enumerate(found))
-            drawn.append(
-                f'<section class="xh-row" data-method="{escape(name)}"><h3>{escape(title)}</h3>'
-                f'<p class="xh-sub">{escape(summary)}</p>{notes}<div class="xh-cards">{cards}</div></section>'
-            )
-    signed = any(one.signed is not None for found in explanation.evidence.values() for one in found[:1])
-    return "".join(drawn) + (dialog(_TWO_CLASSES, signed=signed, mixed=True) if drawn else "")
-
-
-def card(evidence: "Evidence", title: str, *, head: str = "", drawn: str = "") -> str:
+def card(
+    evidence: "Evidence",
+    title: str,
+    *,
+    head: str = "",
+    drawn: str = "",
+    here: str = "",
+    words: str = "",
+    caption: str | None = None,
+) -> str:
     """One example: a button that opens it beside the visitor's picture.
 
     Args:
         head: HTML above it.
         drawn: HTML of its picture, where that is not the evidence's own.
+        here: HTML of a template: what is laid over the visitor's picture meanwhile.
+        words: what is then said of both. `caption`: in place of the evidence's own.
     """
     where = heat_words(evidence)
+    boxes = boxes_in_words(evidence.boxes, evidence.image.size, numbered=bool(evidence.matches))
+    described = " ".join(part for part in (f"{title}.", f"{where}." if where else "", boxes) if part)
+    said = f' data-words="{escape(words)}"' if words else ""
     return (
-        f'<button type="button" class="xh-card" aria-haspopup="dialog" data-title="{escape(title)}">{head}'
-        f"{drawn or stack(evidence, f'{title}. {where}.' if where else f'{title}.')}"
-        f'<span class="xh-caption">{escape(evidence.caption)}</span></button>'
+        f'<button type="button" class="xh-card" aria-haspopup="dialog" data-title="{escape(title)}"{said}>{head}'
+        f"{drawn or stack(evidence, described)}"
+        f'<span class="xh-caption">{escape(evidence.caption if caption is None else caption)}</span>{here}</button>'
     )
 
 
-def stack(evidence: "Evidence", described: str) -> str:
-    """A picture with its heatmap and its boxes over it; the script and the slider change only what is shown of them."""
+def stack(evidence: "Evidence", described: str, *, boxes: "Sequence[Box] | None" = None, heat: bool = True) -> str:
+    """A picture with its heatmap and its boxes over it; the script and the slider change only what is shown of them.
+
+    Args:
+        boxes: in place of the evidence's own. `heat`: whether its heatmap is laid over it.
+    """
     width, height = evidence.image.size
-    heat, signed = heats(evidence)
-    boxes = "".join(f'<i class="xh-box" style="{_place(box, (width, height))}"></i>' for box in evidence.boxes)
+    hot, signed = heats(evidence) if heat else ("", "")
+    marked = boxes_over(evidence.boxes, (width, height), numbered=bool(evidence.matches))
+    if boxes is not None:
+        marked = boxes_over(boxes, (width, height))
     return (
         f'<span class="xh-stack{signed}" style="aspect-ratio:{width}/{height}">'
-        f'<img alt="{escape(described)}" src="{picture_uri(evidence.image)}">{heat}{boxes}</span>'
+        f'<img alt="{escape(described)}" src="{picture_uri(evidence.image)}">{hot}{marked}</span>'
     )
+
+
+def boxes_over(boxes: "Sequence[Box]", size: tuple[int, int], *, numbered: bool = False) -> str:
+    """Boxes over a picture of (width, height); numbered ones have a colour each, too."""
+    if not numbered:
+        return "".join(f'<i class="xh-box" style="{_place(box, size)}"></i>' for box in boxes)
+    return "".join(
+        f'<i class="xh-box xh-region xh-region-{i}" style="{_place(box, size)}"><b>{i}</b></i>'
+        for i, box in enumerate(boxes, 1)
+    )
+
+
+def boxes_in_words(boxes: "Sequence[Box]", size: tuple[int, int], *, numbered: bool = False) -> str:
+    """Where boxes lie, for whoever cannot see them: "Region 1 is in the upper left, region 2 in the centre."."""
+    if not boxes:
+        return ""
+    places = [_where(box, size) for box in boxes]
+    if numbered:
+        told = ", ".join(f"region {i} {'is ' * (i == 1)}in the {place}" for i, place in enumerate(places, 1))
+        return f"{told.capitalize()}."
+    return f"Outlined: {', '.join(dict.fromkeys(places))}."
 
 
 def heats(evidence: "Evidence", style: str = "") -> tuple[str, str]:
@@ -205,6 +235,15 @@ def _place(box: "Box", size: tuple[int, int]) -> str:
     )
 
 
+def _where(box: "Box", size: tuple[int, int]) -> str:
+    """The third of the picture in which the middle of a box lies, in words."""
+    across, down = (
+        min(2, int(3 * (low + high) / 2 / length))
+        for low, high, length in ((box[0], box[2], size[0]), (box[1], box[3], size[1]))
+    )
+    return PLACES[down][across]
+
+
 def tools(signed: bool, group: str = "xh-view") -> str:
     """How heatmaps are shown: opacity, colours, and for maps with a sign which of the two views.
 
@@ -232,11 +271,11 @@ def dialog(words: str, *, signed: bool = False, mixed: bool = False) -> str:
         '<div class="xh-pair"><figure class="xh-mine"><figcaption></figcaption></figure>'
         '<figure class="xh-theirs"><figcaption></figcaption></figure></div>'
         f"{tools(signed, 'xh-dialog-view')}{legend(signed, mixed)}"
-        f'<p class="xh-legend">{words}</p><button type="button" class="xh-close">Close</button></dialog>'
+        f'<p class="xh-legend xh-words">{words}</p><button type="button" class="xh-close">Close</button></dialog>'
     )
 
 
-_TWO_CLASSES = (
+TWO_CLASSES = (
     "On the left the heat is for the class that you chose, on the right for the class that the classifier gives to that"
     " picture."
 )

@@ -2,11 +2,13 @@
 
 import gradio as gr
 
-from xaihub.ui.boxes import Boxes, kept_answer, menu, references_box
+from xaihub.ui.boxes import Boxes, kept_answer, looks_box, menu, references_box
 from xaihub.ui.menus import AUTOMATIC, PREDICTED, RUNNER_UP
 from xaihub.ui.settings import Settings
 
 __all__ = ["Layout"]
+
+LONGEST_WORDS = 300  # letters
 
 
 class Layout(Boxes):
@@ -15,8 +17,9 @@ class Layout(Boxes):
     verb = "Explain"
     greeting = (
         '<div class="xh-welcome"><h2>Why did it answer that?</h2><p>Choose an example, or send a picture of your own.'
-        " You will see what the classifier says, where in the picture that comes from, the pictures it knows that look"
-        " most alike to it, and the nearest ones it calls something else.</p></div>"
+        " You will see what the classifier says, where in the picture that comes from, pictures that it decides alike,"
+        " the nearest ones that it calls something else, and the smallest change that would turn its answer."
+        "</p></div>"
     )
     picture_height = 260
 
@@ -31,6 +34,16 @@ class Layout(Boxes):
             self.limit = gr.Slider(
                 10, 1000, value=self.settings.embed_pictures, step=10, label="Pictures to embed of a dataset, at most"
             )
+            self.looks = looks_box()
+            self.words = gr.Textbox(
+                label="Search the references with words",
+                info="Enter shows the pictures that fit best",
+                placeholder="a cat on grass",
+                max_lines=1,
+                max_length=LONGEST_WORDS,
+                visible=False,
+                elem_id="xh-words",
+            )
 
     def _make_results(self) -> None:
         typed = {"allow_custom_value": True}
@@ -43,6 +56,8 @@ class Layout(Boxes):
         self.view = gr.HTML(elem_id="xh-view")
         self.trust = gr.HTML(elem_id="xh-trust")
         self.beside = gr.HTML(elem_id="xh-beside")
+        self.change = gr.Button("Find the smallest change", visible=False, elem_id="xh-change")
+        self.found = gr.HTML(elem_id="xh-found")
         self.adopt = gr.Button("Embed these pictures for this classifier", visible=False, elem_id="xh-adopt")
         with gr.Row():
             self.link = gr.Button("Copy link", size="sm", min_width=120)

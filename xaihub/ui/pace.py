@@ -42,7 +42,8 @@ class Pace:
         with self._lock:
             known = self._took.setdefault(classifier.module, {})
             first = known.setdefault(key, seconds) is seconds
-        if first and passes >= TELLING and not method.above:
+        searches = "references" in method.needs  # and ends as soon as it has found: its cost is the most it can be
+        if first and passes >= TELLING and not method.above and not searches:
             self.passed(classifier, passes, seconds)
 
     def of_pass(self, classifier: "Classifier") -> float | None:

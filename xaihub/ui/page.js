@@ -63,13 +63,34 @@
     dialog.showModal();
   };
 
+  // The visitor's picture as a card wants it: with its own boxes over it, and its own map in place of the large one.
+  const beside = (card, main) => {
+    const mine = main.querySelector(".xh-stack").cloneNode(true);
+    const caption = `Your picture. ${main.querySelector("figcaption").textContent.trim()}`;
+    const here = card.querySelector("template.xh-here");
+    if (!here) return [mine, caption];
+    const own = "own" in here.dataset;
+    if (own) {
+      for (const heat of mine.querySelectorAll(".xh-heat")) heat.remove();
+      mine.classList.toggle("xh-signed", Boolean(here.dataset.signed));
+    }
+    mine.append(here.content.cloneNode(true));
+    const picture = mine.querySelector("img");
+    picture.alt = own ? here.dataset.described : `${picture.alt} ${here.dataset.described}`;
+    return [mine, own ? here.dataset.says : caption];
+  };
+
   const open = (card) => {
     const dialog = document.querySelector(".xh-dialog");
     const main = document.querySelector(".xh-main");
     if (!dialog || !main) return;
-    fill(dialog.querySelector(".xh-mine"), main.querySelector(".xh-stack"), `Your picture. ${main.querySelector("figcaption").textContent.trim()}`);
+    const [mine, says] = beside(card, main);
+    fill(dialog.querySelector(".xh-mine"), mine, says);
     fill(dialog.querySelector(".xh-theirs"), card.querySelector(".xh-stack"), card.querySelector(".xh-caption").textContent);
     dialog.querySelector("h3").textContent = `${card.dataset.title}, beside your picture`;
+    const words = dialog.querySelector(".xh-words");
+    words.dataset.usual ??= words.textContent;
+    words.textContent = card.dataset.words ?? words.dataset.usual;
     dialog.showModal();
   };
 

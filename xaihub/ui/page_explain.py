@@ -10,13 +10,15 @@ from xaihub.errors import TargetLayerError, XaihubError
 from xaihub.progress import Progress
 from xaihub.ui import results
 from xaihub.ui.desk import Asked, Desk
+from xaihub.ui.desk_words import found_by_words
 from xaihub.ui.downloads import evidence_zip, references_zip
 from xaihub.ui.layout_explain import Layout
 from xaihub.ui.menus import AUTOMATIC, RUNNER_UP
 from xaihub.ui.page import ChangingPage, Work
+from xaihub.ui.results_examples import found_shown
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import GaveWayError, Stops
-from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, visitor
+from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, token_of, visitor
 from xaihub.ui.words import alarm, note
 
 __all__ = ["ExplainPage"]
@@ -34,22 +36,29 @@ class ExplainPage(ChangingPage, Layout):
     def _wire(self) -> None:
         asks = {
             self.picture, self.model, self.references, self.limit, self.target, self.against, self.method, self.layer,
-            self.token, self.asked,
+            self.looks, self.token, self.asked,
         }  # fmt: skip
         shown = [self.alert, self.welcome, self.answer, *self._result_components()]
         work = self._model_work()
         runs = self._wire_question(asks, shown)
         runs.append(self.layer.input(self.relayer, asks, shown, **work))
         adopting = work | {"show_progress_on": [self.beside]}  # the button is far below the bar
-        runs.append(self.adopt.click(self.embed_again, [self.asked, self.limit], shown, **adopting))
-        self.go.click(self.give_way, None, None, **AT_ONCE)
+        embeds = [self.asked, self.limit, self.looks, self.token]
+        runs.append(self.adopt.click(self.embed_again, embeds, shown, **adopting))
+        for click in (self.go.click, self.example.select):
+            click(self.give_way, None, None, **AT_ONCE)
         changes = work | {"trigger_mode": "multiple"}  # one that follows waits for the earlier one, which gives way
         for box, name in ((self.target, "target"), (self.method, "method"), (self.against, "against")):
             chosen = box.input(self.give_way, None, None, trigger_mode="multiple", **AT_ONCE)
             runs.append(chosen.then(self.changed(name), [self.asked, box], shown, **changes))
-        left = [self.alert, self.target, self.against, self.method, self.layer]
+        changing = changes | {"show_progress_on": [self.progress]}
+        runs += [run.then(self.change_soon, [self.asked], shown, **changing) for run in list(runs)]
+        runs.append(self.change.click(self.change_now, [self.asked], shown, **adopting))
+        reading = [self.asked, self.words, self.token], [self.found, self.alert]
+        runs.append(self.words.submit(self.search, *reading, **changes | {"show_progress_on": [self.found]}))
+        left = [self.alert, self.target, self.against, self.method, self.layer, self.change, self.beside]
         self.halt.click(self.stop, [self.asked], left, cancels=runs, **AT_ONCE)
-        self._wire_model(self.asked, self.against, self.layer)
+        self._wire_model(self.asked, self.against, self.layer, self.found, self.words)
         self._wire_download(self.keep, evidence_zip, self.asked)
         self._wire_download(self.keep_references, references_zip, self.asked)
         linked = [self.model, self.target, self.against, self.method, self.layer, self.references]
@@ -58,7 +67,7 @@ class ExplainPage(ChangingPage, Layout):
     def _result_components(self) -> list[Any]:
         return [
             self.asked, self.about, self.said, self.target, self.method, self.layer, self.view, self.trust,
-            self.against, self.beside, self.adopt, self.keep_references,
+            self.against, self.beside, self.change, self.words, self.found, self.adopt, self.keep_references,
         ]  # fmt: skip
 
     # What happens
@@ -79,6 +88,7 @@ class ExplainPage(ChangingPage, Layout):
 
     def _work(self, given: Updates, account: gr.OAuthToken | None) -> Work:
         choices = {"against": read(given, self.against), "layer": read(given, self.layer)}
+        choices["looks"] = read(given, self.looks)
         question = self._question(given, account, **choices)
         return lambda report: self.desk.answer(question, report)
 
@@ -92,23 +102,78 @@ class ExplainPage(ChangingPage, Layout):
         self,
         asked: Asked | None,
         limit: float,
+        looks: str | None,
+        token: str | None,
         request: gr.Request,
+        account: gr.OAuthToken | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Updates:
         """The page once another classifier's reference pictures were embedded for this one."""
 
+        def work(report: Progress) -> Iterator[Asked]:
+            return self.desk.adopt(self._still(asked), int(limit), report, looks or "", token_of(token, account))
+
         def run() -> Updates:
+            return self.drawn(list(self.stops.run(visitor(request), work, progress_bar(progress)))[-1])
+
+        return self._guarded(run)
+
+    def change_soon(
+        self,
+        asked: Asked | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> Updates:
+        """After the rows, the smallest change, where it takes little time."""
+        if asked is None or not self.desk.lacks_change(asked) or not self.desk.is_soon(asked):
+            return self._nothing()
+        return self.change_now(asked, request, progress)
+
+    def change_now(
+        self,
+        asked: Asked | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> Updates:
+        """The page with the smallest change that turns the answer."""
+
+        def work(report: Progress) -> Iterator[Asked]:
+            yield self.desk.smallest_change(self._still(asked), report)
+
+        return self._changed(work, asked, visitor(request), progress_bar(progress))
+
+    def search(
+        self,
+        asked: Asked | None,
+        words: str | None,
+        token: str | None,
+        request: gr.Request,
+        account: gr.OAuthToken | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> Updates:
+        """The references that fit the words."""
+        text, given = (words or "").strip(), token_of(token, account)
+
+        def work(report: Progress) -> Iterator[Any]:
             known = self._still(asked)
-            answers = self.stops.run(
-                visitor(request), lambda report: self.desk.adopt(known, int(limit), report), progress_bar(progress)
-            )
-            return self.drawn(list(answers)[-1])
+            if known.references is None or not known.reader:
+                raise XaihubError("There are no references here that can be searched with words.")
+            yield found_by_words(self.desk, known.references, known.reader, text, given, report)
+
+        def run() -> Updates:
+            found = list(self.changes.run(visitor(request), work, progress_bar(progress)))[-1]
+            return {self.found: found_shown(found, text)}
 
         return self._guarded(run)
 
     def _change(self, answer: Asked | None, changes: dict[str, str], who: str, progress: Progress) -> Updates:
         def work(report: Progress) -> Iterator[Asked]:
             yield self.desk.again(self._still(answer), report, **changes)
+
+        return self._changed(work, answer, who, progress)
+
+    def _changed(self, work: Work, answer: Asked | None, who: str, progress: Progress) -> Updates:
+        """The page with what the work makes of the answer, or with the menus as they were."""
 
         def run() -> Updates:
             try:
@@ -117,7 +182,7 @@ class ExplainPage(ChangingPage, Layout):
                 return self._nothing()  # the boxes hold the next question already
 
         stands = "The earlier answer stands." if answer is not None else ""
-        return self._guarded(run, partial(self._menus, answer), stands)
+        return self._guarded(run, partial(self._left, answer), stands)
 
     def give_way(self, request: gr.Request) -> None:
         """A long change of the answer ends when something else is asked: else its turn would come only then."""
@@ -127,11 +192,13 @@ class ExplainPage(ChangingPage, Layout):
         who = visitor(request)
         changing, running = self.changes.stop(who), self.stops.stop(who)
         kept = "What had been downloaded is kept." if running else "The earlier answer stands." if changing else ""
-        return {self.alert: note(f"Stopped. {kept}".strip())} | self._menus(asked)
+        return {self.alert: note(f"Stopped. {kept}".strip())} | self._left(asked)
 
     def _emptied(self) -> Updates:
         return {
             self.asked: None,
+            self.found: "",
+            self.words: gr.update(visible=False),
             self.against: gr.update(choices=[RUNNER_UP], value="", visible=False),
             self.layer: gr.update(choices=[AUTOMATIC], value=""),
         }
@@ -155,6 +222,10 @@ class ExplainPage(ChangingPage, Layout):
     def drawn(self, asked: Asked) -> Updates:
         """Every part of the page that shows an answer."""
         return results.drawn(self, asked)
+
+    def _left(self, asked: Asked | None) -> Updates:
+        """The answer that still stands after something was stopped."""
+        return self._menus(asked) | results.stopped(self, asked) if asked is not None else {}
 
     def _menus(self, asked: Asked | None) -> Updates:
         """The menus as the answer that still stands was asked."""

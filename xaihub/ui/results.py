@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from xaihub.errors import AccessDeniedError, RepoNotFoundError, UnsupportedModelError, XaihubError
-from xaihub.ui.desk import Asked, example_map
-from xaihub.ui.drawing import bars, rows, view
+from xaihub.ui.desk import Asked
+from xaihub.ui.drawing import bars, view
 from xaihub.ui.menus import ANY, PREDICTED, RUNNER_UP, class_choices, layer_choices, method_choices
-from xaihub.ui.words import alarm, cautions, note, status
+from xaihub.ui.pace import time_in_words
+from xaihub.ui.results_examples import beside
+from xaihub.ui.words import cautions, note, status
 
 if TYPE_CHECKING:
     from xaihub.ui.page_explain import ExplainPage
 
-__all__ = ["drawn", "is_refusal", "link_in_words", "menus"]
+__all__ = ["drawn", "is_refusal", "link_in_words", "menus", "stopped"]
 
 
 def drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
@@ -29,7 +31,10 @@ def drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
         page.said: bars(explanation.prediction, explanation.target, str(explanation.provenance["model"])),
         page.view: _large(asked),
         page.trust: cautions(explanation, asked.method),
-        page.beside: _beside(asked),
+        page.beside: beside(asked, page.desk),
+        page.change: changing(page, asked),
+        page.words: gr.update(visible=bool(asked.reader)),
+        page.found: "",
         page.adopt: _adopting(asked),
         page.keep_references: gr.update(visible=asked.references is not None),
         **menus(page, asked),
@@ -53,6 +58,22 @@ def menus(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
         updates[page.method] = gr.update(choices=method_choices(classifier, page.desk.pace), value=choices["method"])
         updates[page.layer] = gr.update(choices=layer_choices(classifier), value=choices["layer"])
     return updates
+
+
+def stopped(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
+    """A search for the smallest change that was stopped can be begun again."""
+    if not page.desk.lacks_change(asked):
+        return {}
+    return {page.change: changing(page, asked, again=True), page.beside: beside(asked, page.desk, waits=True)}
+
+
+def changing(page: "ExplainPage", asked: Asked, *, again: bool = False) -> Any:
+    """The button for the smallest change, where that is not looked for unasked, or was stopped."""
+    if not page.desk.lacks_change(asked) or (page.desk.is_soon(asked) and not again):
+        return gr.update(visible=False)
+    seconds = page.desk.change_seconds(asked)
+    time = f" (up to {time_in_words(seconds)} here)" if seconds is not None else ""
+    return gr.update(visible=True, value=f"Find the smallest change{time}")
 
 
 def is_refusal(error: XaihubError) -> bool:
@@ -103,31 +124,6 @@ def _large(asked: Asked) -> str:
     if not found:
         return f'<section class="xh-view"><h3>{escape(title)}</h3>{notes}</section>'
     return view(asked.explanation, found[0], title, METHODS[asked.method].summary) + notes
-
-
-def _beside(asked: Asked) -> str:
-    """The rows of examples: those of methods that search, and the further pieces of the method that is large."""
-    from xaihub import METHODS
-
-    names = [name for name, shown in asked.explanation.evidence.items() if name != asked.method or len(shown) > 1]
-    listed = [(name, METHODS[name].title, METHODS[name].summary) for name in names]
-    other = example_map(asked.method)
-    told = (
-        note(f"The heatmaps of these pictures are {_title(other)}'s. {_title(asked.method)} was made for yours only.")
-        if asked.references is not None and other != asked.method
-        else ""
-    )
-    return _trouble(asked) + told + rows(asked.explanation, listed)
-
-
-def _trouble(asked: Asked) -> str:
-    """Why there are no examples; references of another classifier are no error, the button below helps."""
-    if asked.foreign is not None:
-        return note(
-            f"The chosen references are {asked.foreign.made.classifier}'s view of {asked.foreign.made.dataset}, so"
-            " distances to them would mean nothing for this classifier. Embed their pictures for it, or choose others."
-        )
-    return alarm(asked.trouble) if asked.trouble else ""
 
 
 def _adopting(asked: Asked) -> Any:

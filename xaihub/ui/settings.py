@@ -25,6 +25,7 @@ class Settings:
     embed_seconds: int = 600  # 1,000 pictures through a ViT-B on two cores
     embed_pictures: int = 200  # what the slider starts with: about half a minute for a ResNet-18
     memory_megabytes: int = 2000  # of loaded classifiers: a free Space has 16 GB, and passes need some too
+    embedders_megabytes: int = 800  # of networks by whose eye pictures look alike: a CLIP of the usual size has 605
     references_megabytes: int = 500  # of references embedded here: about 20,000 pictures
     keep_minutes: int = 30  # how long a visitor's result can be asked further questions
     sessions: int = 100  # whose results are kept; the oldest go first

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
+    from xaihub.embedders import Embedder
     from xaihub.references import ReferenceSet
 
-__all__ = ["Shelf", "classifier_bytes", "references_bytes"]
+__all__ = ["Shelf", "classifier_bytes", "embedder_bytes", "references_bytes"]
 
 Thing = TypeVar("Thing")
 
@@ -76,7 +77,14 @@ def classifier_bytes(classifier: "Classifier") -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def embedder_bytes(embedder: "Embedder") -> int:
+    """Bytes of its network; 0 of one that has none."""
+    tower = getattr(embedder, "tower", None)
+    return sum(tensor.numel() * tensor.element_size() for tensor in tower.module.parameters()) if tower else 0
+
+
 def references_bytes(references: "ReferenceSet") -> int:
-    """Bytes of its tensors and pictures."""
-    held = references.embeddings, references.logits
-    return sum(tensor.numel() * tensor.element_size() for tensor in held) + sum(map(len, references.pictures))
+    """Bytes of its tensors and pictures in memory; those that are mapped from a file cost none."""
+    held = references.logits, *(space.vectors for space in references.spaces.values())
+    pictures = references.pictures if isinstance(references.pictures, tuple | list) else ()
+    return sum(tensor.numel() * tensor.element_size() for tensor in held) + sum(len(data or b"") for data in pictures)

@@ -1,0 +1,244 @@
+"""Examples on page 1: both kinds of twins, their regions, the smallest change, and references that lack something."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from browser_fixture import SCREENSHOTS, choose, chromium, open_page, send_picture, served
+from PIL import Image
+from tiny_embedders import clip_files
+from tiny_models import TINY, TOKEN, build, picture, processor_of, push
+
+from xaihub import build_references
+from xaihub.curated import STARTER
+from xaihub.errors import CancelledError
+from xaihub.progress import silent
+from xaihub.records import Evidence
+from xaihub.ui import drawing_examples, results_examples
+from xaihub.ui.desk import Desk, Question
+from xaihub.ui.settings import Settings, starter_examples
+
+MODEL, DATASET, HIDDEN, EYE = "alice/tiny-resnet", "alice/shapes", "alice/hidden", "alice/tiny-clip"
+pytestmark = pytest.mark.timeout(200)
+
+
+def png(seed: int = 0) -> bytes:
+    stream = io.BytesIO()
+    picture(80, 80, seed).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def publish(hub, *, eye=None) -> None:
+    push(hub, MODEL, build(TINY["resnet"]), processor_of(TINY["resnet"]))
+    files = {f"train/{'cat' if i % 2 else 'dog'}/{i}.png": png(i + 1) for i in range(12)}
+    hub.add_files(DATASET, files, repo_type="dataset")
+    hub.add_files(HIDDEN, files, repo_type="dataset", private=True)
+    if eye is not None:
+        hub.add_files(EYE, clip_files(eye))
+
+
+@pytest.fixture
+def published(hub):
+    publish(hub)
+    return hub
+
+
+def ask(desk, **changes):
+    return list(desk.answer(Question(**{"picture": png(), "model": MODEL, "limit": 12, **changes}), silent))[-1]
+
+
+@pytest.fixture(scope="module")
+def starter():
+    """The desk, and the starter's cat among the starter's references."""
+    desk = Desk(Settings())
+    return desk, ask(desk, picture=str(starter_examples()[0]), model=STARTER, references=STARTER)
+
+
+def passes_of(asked) -> list[int]:
+    passes: list[int] = []
+    asked.query.classifier.module.register_forward_hook(lambda *_: passes.append(1))
+    return passes
+
+
+def test_the_smallest_change_comes_after_the_rows_and_belongs_to_its_class(starter):
+    desk, asked = starter
+    assert desk.lacks_change(asked)
+    found = desk.smallest_change(asked)
+    assert desk.lacks_change(asked), "a search that is stopped must leave what was asked as it was"
+    assert not desk.lacks_change(found)
+    change = found.explanation["swap"][0]
+    assert change.facts["verified"]
+    assert change.facts["target after"] > change.facts["target before"]
+
+    labels = {found.explanation.prediction.label, change.facts["target"]}
+    other = next(label for label in found.explanation.prediction.labels if label not in labels)
+    elsewhere = desk.again(found, against=other)
+    assert "swap" not in elsewhere.explanation
+    assert set(elsewhere.contrasts) >= {
+        evidence.facts["predicted"] for evidence in elsewhere.explanation["counterfactuals"]
+    }
+    passes = passes_of(found)
+    back = desk.again(elsewhere, against="")
+    assert back.explanation["swap"][0] is change
+    assert passes == []
+
+
+def test_a_change_that_takes_long_waits_to_be_asked_for_and_can_be_stopped(starter):
+    desk, asked = starter
+    asked = replace(asked, seen={}, explanation=replace(asked.explanation))
+    desk._without_change(asked)
+    assert desk.is_soon(asked)
+    assert results_examples.LOOKING in results_examples.beside(asked, desk)
+    assert results_examples.WAITS in results_examples.beside(asked, desk, waits=True)
+
+    def stop(share, stage):
+        raise CancelledError("Stopped.")
+
+    with pytest.raises(CancelledError):
+        desk.smallest_change(asked, stop)
+    assert desk.lacks_change(asked)
+    assert asked.explanation["twins"]
+
+
+def test_a_counterfactual_opens_beside_what_speaks_against_it_in_ones_own_picture(starter):
+    desk, asked = starter
+    shown = asked.explanation["counterfactuals"][0]
+    contrast = asked.contrasts[shown.facts["predicted"]]
+    assert contrast.facts["other"] == shown.facts["predicted"]
+    drawn = results_examples.beside(asked, desk)
+    own = asked.explanation.prediction.label
+    assert f"what speaks for &#x27;{own}&#x27; rather than &#x27;{shown.facts['predicted']}&#x27;" in drawn
+    assert "How good is it?" in drawn
+
+
+def test_regions_are_numbered_alike_on_both_pictures_and_said_in_words():
+    image = Image.new("RGB", (90, 90))
+    boxes, matches = ((0, 0, 20, 20), (40, 40, 50, 50)), ((60, 60, 90, 90), (0, 40, 20, 50))
+    facts = {"pair 1 share": 0.25, "pair 1 twin share": 0.5, "pair 2 share": 0.1, "pair 2 twin share": 0.2}
+    twin = Evidence(image, "A twin.", boxes=boxes, matches=matches, facts=facts)
+    words = drawing_examples.regions_in_words(twin)
+    assert "Region 1 carries 25% of the evidence in your picture and 50% in this one." in words
+    assert "not all that the cell can see" in words
+    html = drawing_examples.tile(twin, "Twin", here=drawing_examples.here_of((90, 90), boxes=matches, numbered=True))
+    assert "Region 1 is in the upper left, region 2 in the centre." in html
+    assert "Region 1 is in the lower right, region 2 in the middle left." in html
+    assert html.count("xh-region-2") == 2
+    assert drawing_examples.regions_in_words(Evidence(image, "")) == ""
+
+
+def test_a_badge_says_how_far_twins_agree_and_is_absent_where_that_is_no_merit():
+    figures = {f"agreement@{k}": [0.95, 0.9, 0.98] for k in (1, 3, 5)} | {
+        "probability_error@3": [0.05, 0.04, 0.06], "margin_correlation": [None, None, None], "n": 100,
+        "leak_free": True, "held_out": True,
+    }  # fmt: skip
+    badge = drawing_examples.badge(figures)
+    assert "<strong>95%</strong> (90 to 98) of 100 pictures that were left out." in badge
+    assert "Rank correlation" not in badge
+    assert drawing_examples.badge(figures | {"leak_free": False}) == ""
+    assert drawing_examples.badge(None) == ""
+
+
+def test_a_label_that_disagrees_is_flagged_and_what_the_hub_says_is_escaped():
+    facts = {"predicted": "cat", "label": "<b>dog</b>", "label agrees": False, "probability": 0.9, "plausibility": 1.1}
+    card = drawing_examples.quality(Evidence(Image.new("RGB", (9, 9)), "", facts=facts))
+    assert "The dataset calls it &#x27;&lt;b&gt;dog" in card
+    assert "<b>dog" not in card
+    assert "href" not in drawing_examples.link_to("javascript:alert(1)")
+    assert 'href="https://hub/x?a=&quot;"' in drawing_examples.link_to('https://hub/x?a="')
+
+
+def test_a_dataset_is_embedded_by_the_eye_that_is_chosen(published, tmp_path):
+    published.add_files(EYE, clip_files(tmp_path))
+    desk = Desk(Settings())
+    asked = ask(desk, references=DATASET, looks=EYE)
+    assert [space.name for space in asked.references.spaces.values()] == ["contribution", EYE]
+    assert asked.explanation["lookalikes"]
+    assert asked.reader == EYE
+    assert ask(desk, references=DATASET).references is not asked.references
+
+
+def test_references_that_name_a_folder_of_the_host_as_their_eye_open_no_file(starter, tmp_path):
+    desk, asked = starter
+    clip_files(tmp_path)  # a network that would load
+    space = replace(asked.references.space(), name=str(tmp_path), kind="looks", weighted=False)
+    references = replace(asked.references, spaces={**asked.references.spaces, space.name: space})
+    safe, told = desk._seen_by(asked.query, references, "", silent)
+    assert list(safe.spaces) == list(asked.references.spaces)
+    assert "is not shown" in told
+    assert ("embedder", space.name) not in asked.query.memory
+
+
+def test_pictures_that_are_not_published_are_filled_in_for_whoever_may_read_them(published, monkeypatch):
+    desk = Desk(Settings())
+    classifier = ask(desk).query.classifier
+    references = build_references(classifier, HIDDEN, embedder=["contribution", "pixels"], token=TOKEN)
+    references.push_to_hub("alice/references", token=TOKEN, private=False)
+    allowed = ask(desk, references="alice/references", token=TOKEN)
+    assert f"they were read from {HIDDEN} for you" in allowed.told
+    assert allowed.explanation["twins"][0].facts["picture"]
+
+    refused = ask(desk, references="alice/references")
+    assert f"The pictures of {HIDDEN} are not published" in refused.told
+    twin = refused.explanation["twins"][0]
+    assert twin.facts["picture"] is False
+    assert "See its row" in results_examples.beside(refused, desk)
+
+
+# In the browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(session_hub, tmp_path_factory):
+    publish(session_hub, eye=tmp_path_factory.mktemp("eye"))
+    with served(session_hub.endpoint) as address:
+        yield address
+
+
+@pytest.mark.browser
+def test_an_example_shows_twins_regions_a_pair_of_maps_and_a_verified_change(browser, site):
+    page = open_page(browser, site)
+    page.click("#xh-examples button >> nth=0")
+    page.wait_for_selector("[data-method=swap] >> text=/verified by running the classifier/", timeout=60_000)
+    assert page.locator("[data-method=swap] .xh-stack").count() == 3
+    assert page.locator(".xh-beside > section").count() == 2
+
+    page.click("[data-method=twins] .xh-card:has(.xh-region) >> nth=0")
+    mine, theirs = (page.locator(f".xh-dialog[open] .xh-{side} .xh-region") for side in ("mine", "theirs"))
+    assert mine.count() == theirs.count() > 0
+    assert "not all that the cell can see" in page.inner_text(".xh-dialog[open] .xh-words")
+    page.keyboard.press("Escape")
+    page.click("[data-method=counterfactuals] .xh-card >> nth=0")
+    assert page.inner_text(".xh-dialog[open] .xh-mine").startswith("Your picture: what speaks for 'cat' rather than")
+    page.screenshot(path=SCREENSHOTS / "counterfactual.png")
+    page.keyboard.press("Escape")
+    page.click("[data-method=swap] .xh-card >> nth=0")
+    assert page.locator(".xh-dialog[open] .xh-mine .xh-heat").count() == 0
+    page.keyboard.press("Escape")
+    page.screenshot(path=SCREENSHOTS / "examples.png", full_page=True)
+    assert page.broken == []
+
+
+@pytest.mark.browser
+def test_a_dataset_is_seen_by_another_eye_and_searched_with_words(browser, site):
+    page = open_page(browser, site, width=360, height=740)
+    choose(page, "#xh-model", MODEL)
+    send_picture(page, {"name": "mine.png", "mimeType": "image/png", "buffer": png()})
+    choose(page, "#xh-references", DATASET)
+    choose(page, "#xh-looks", EYE)
+    page.click("#xh-explain")
+    page.wait_for_selector("[data-method=lookalikes] .xh-card", timeout=60_000)
+    assert f"alike to CLIP ({EYE})" in page.inner_text("[data-method=lookalikes]")
+    page.wait_for_selector("[data-method=swap]:not(:has-text('Looking for it'))", timeout=60_000)
+    page.fill("#xh-words input, #xh-words textarea", "a black cat")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#xh-found .xh-card", timeout=60_000)
+    assert "References for “a black cat”" in page.inner_text("#xh-found")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.screenshot(path=SCREENSHOTS / "examples-phone.png", full_page=True)
+    assert page.broken == []

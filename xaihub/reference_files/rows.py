@@ -1,0 +1,183 @@
+"""rows.parquet: one row for each picture. Columns of text stay packed, and pictures stay on the disk."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Pictures", "Texts", "read_rows", "rows_with", "write_rows"]
+
+_KINDS = {
+    "key": "string", "label": "string", "predicted": "string", "predicted_index": "int64", "probability": "float32",
+    "pixels_sha256": "string", "perceptual_hash": "uint64", "source": "string",
+}  # fmt: skip
+_NUMBERS = {"predicted_index": np.int64, "probability": np.float32, "perceptual_hash": np.uint64}
+_TEXTS = ("key", "label", "pixels_sha256", "source")
+_GROUP = 256  # rows that are read to show one picture: some ten megabytes
+_BARE_GROUP = 65_536  # where there are no pictures
+_HELD = 3  # row groups that are kept
+
+
+def write_rows(file: Path, columns: Mapping[str, Any], classes: Sequence[str]) -> bool:
+    """Writes the rows, a row group in memory at a time; gives whether there is any picture among them."""
+    import pyarrow.parquet as pq
+
+    schema, count, found = _schema(), len(columns["key"]), False
+    group = _GROUP if count and columns["image"][0] is not None else _BARE_GROUP
+    # pictures are compressed already, and no two are the same
+    compression = {"image.bytes": "none"} | dict.fromkeys(("image.path", *_KINDS), "snappy")
+    words = ["label", "predicted", "predicted_index"]
+    with pq.ParquetWriter(file, schema, compression=compression, use_dictionary=words) as writer:
+        for start in range(0, count, group):
+            table, pictured = _table(columns, classes, slice(start, min(start + group, count)), schema)
+            writer.write_table(table)
+            found |= pictured
+    return found
+
+
+def _table(columns: Mapping[str, Any], classes: Sequence[str], span: slice, schema: Any) -> tuple[Any, bool]:
+    """Some rows as a table, and whether any of them has a picture."""
+    import pyarrow as pa
+
+    held: dict[str, Any] = {name: columns[name][span] for name in _KINDS if name != "predicted"}
+    held["predicted"] = [classes[int(index)] for index in held["predicted_index"]]
+    pictures = columns["image"][span]
+    held["image"] = [None if data is None else {"bytes": data, "path": None} for data in pictures]
+    arrays = [pa.array(held[name], kind) for name, kind in zip(schema.names, schema.types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema), any(data is not None for data in pictures)
+
+
+def _schema() -> Any:
+    """With what the datasets library, and so the Hub's viewer, reads the columns' meaning from."""
+    import pyarrow as pa
+
+    features = {name: {"dtype": kind, "_type": "Value"} for name, kind in _KINDS.items()} | {
+        "image": {"_type": "Image"}
+    }
+    fields = [(name, pa.type_for_alias(kind)) for name, kind in _KINDS.items()]
+    fields.append(("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def read_rows(file: Path) -> dict[str, Any]:
+    """The columns: numbers as arrays, texts packed, pictures unread; "source" is empty where format 1 had none.
+
+    Raises:
+        OSError, LookupError, ValueError, TypeError, pyarrow.ArrowException: they are not what they should be.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    opened = pq.ParquetFile(file)
+    there = [name for name in (*_TEXTS, *_NUMBERS) if name in opened.schema_arrow.names]
+    table = opened.read(columns=there)
+    columns: dict[str, Any] = {}
+    for name, kind in _NUMBERS.items():
+        columns[name] = _whole(table[name], name).to_numpy().astype(kind)
+    for name in _TEXTS:
+        texts = table[name] if name in there or name != "source" else pa.nulls(len(table), pa.string())
+        columns[name] = Texts(_whole(texts, name) if name in ("key", "pixels_sha256") else texts)
+    image = opened.schema_arrow.field("image").type
+    if not pa.types.is_struct(image) or image.get_field_index("bytes") < 0 or image.field("bytes").type != pa.binary():
+        raise TypeError(f"its pictures are {image}")
+    return columns | {"image": Pictures(opened)}
+
+
+def _whole(column: Any, name: str) -> Any:
+    if column.null_count:
+        raise ValueError(f"{column.null_count} of its rows have no {name}")
+    return column
+
+
+class _Column(Sequence[Any]):
+    """A column as a sequence, equal to any other sequence of the same values."""
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self._at(i) for i in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"There are {len(self)} rows, so none is {place}.")
+        return self._at(int(place) % len(self))
+
+    def _at(self, row: int) -> Any:
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str | bytes) or len(self) != len(other):
+            return NotImplemented if not isinstance(other, Sequence) else False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Texts(_Column):
+    """R texts or None, packed as pyarrow holds them: a million of them take no more than their letters."""
+
+    def __init__(self, array: Any) -> None:
+        import pyarrow as pa
+
+        array = array.cast(pa.large_string())  # with offsets for more than 2 GB of letters
+        self.array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def _at(self, row: int) -> str | None:
+        return self.array[row].as_py()
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self))
+            return self.array[start:stop:step].to_pylist()
+        return super().__getitem__(place)
+
+    def __iter__(self) -> Iterator[str | None]:
+        return chain.from_iterable(self[start : start + 10_000] for start in range(0, len(self), 10_000))
+
+    def __repr__(self) -> str:
+        return f"Texts({len(self):,})"
+
+
+def rows_with(texts: Sequence[str | None], text: str) -> NDArray[np.int64]:
+    """The rows that have this text."""
+    if isinstance(texts, Texts):
+        import pyarrow.compute as pc
+
+        same = pc.fill_null(pc.equal(texts.array, text), False)
+        return np.flatnonzero(same.to_numpy(zero_copy_only=False)).astype(np.int64)
+    return np.array([row for row, other in enumerate(texts) if other == text], dtype=np.int64)
+
+
+class Pictures(_Column):
+    """R encoded pictures or None, read from the file a row group at a time; safe from several threads."""
+
+    def __init__(self, file: Any) -> None:
+        groups = range(file.metadata.num_row_groups)
+        self._file = file
+        self._ends = np.cumsum([file.metadata.row_group(group).num_rows for group in groups], dtype=np.int64)
+        self._held: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _at(self, row: int) -> bytes | None:
+        group = int(np.searchsorted(self._ends, row, side="right"))
+        with self._lock:
+            if group not in self._held:
+                self._held[group] = self._file.read_row_group(group, columns=["image"])["image"]
+                while len(self._held) > _HELD:
+                    self._held.popitem(last=False)
+            self._held.move_to_end(group)
+            column = self._held[group]
+        cell = column[row - (int(self._ends[group - 1]) if group else 0)].as_py()
+        return cell["bytes"] if cell else None
+
+    def __repr__(self) -> str:
+        return f"Pictures({len(self):,})"
