@@ -69,7 +69,7 @@ def _building(name: str, folder: Path, rounds: int) -> list[str]:
 
     calls = {
         "forward": forward,
-        "ours": lambda: build_references(classifier, folder, batch_size=BATCH),
+        "ours": lambda: build_references(classifier, folder, batch_size=BATCH, fidelity=False),
         "loop": lambda: list(plain_loop(module, classifier, folder)),
     }
     seconds = interleaved(calls, rounds, warm_up=1)

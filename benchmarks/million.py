@@ -75,7 +75,7 @@ def measure(folder: Path, rows: int, width: int, size: int = 4096, kills: int = 
     shards_kept = all(file.stat().st_mtime_ns == when for file, when in kept)
     stages["merge and write"] = _result_of(merge, work, folder / "references")
     searches, _ = _result_of(search, work, folder / "references", width)
-    stages |= {name: (seconds, searches["peak"]) for name, seconds in searches["seconds"].items()}
+    stages |= searches["stages"]
     size_on_disk = sum(path.stat().st_size for path in (folder / "references").iterdir())
     return Measured(kills, shards_kept, searches["same"], stages, size_on_disk)
 
@@ -125,8 +125,8 @@ def merge(work: Work, folder: Path) -> None:
 
 
 def search(work: Work, folder: Path, width: int) -> dict[str, Any]:
-    """Seconds of each search, the peak of all, and whether what they found is right."""
-    seconds: dict[str, float] = {}
+    """Seconds of each search and the peak until then, and whether what they found is right."""
+    stages: dict[str, tuple[float, float]] = {}
 
     def timed(name: str, call: Callable[[], Any], times: int = 1) -> Any:
         taken = []
@@ -134,7 +134,7 @@ def search(work: Work, folder: Path, width: int) -> dict[str, Any]:
             begun = time.perf_counter()
             answer = call()
             taken.append(time.perf_counter() - begun)
-        seconds[name] = sorted(taken)[times // 2]
+        stages[name] = sorted(taken)[times // 2], _peak()
         return answer
 
     references = timed("open, with checksums", lambda: ReferenceSet.load(folder, "million"))
@@ -144,10 +144,9 @@ def search(work: Work, folder: Path, width: int) -> dict[str, Any]:
     anywhere = timed("search all, first", lambda: references.nearest(query, FOUND))
     timed("search all, again", lambda: references.nearest(query, FOUND), 5)
     timed("find copies", lambda: references.duplicates(query, references.digests[7], int(references.hashes[7])), 3)
-    peak = _peak()
     expected = _by_going_through(work, query, label, width)
     given = [[references.keys[neighbour.row] for neighbour in found] for found in (in_class, anywhere)]
-    return {"seconds": seconds, "same": given == expected, "peak": peak}
+    return {"stages": stages, "same": given == expected}
 
 
 def _by_going_through(work: Work, query: torch.Tensor, label: int, width: int) -> list[list[str]]:

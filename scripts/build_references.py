@@ -5,12 +5,12 @@ that scripts/build_dataset.py made, or a folder of class folders. Example:
 
     python scripts/build_references.py --model you/cats-resnet18 --data you/cats --to you/cats-references
 
-Many pictures are embedded in shards, which a run that was stopped leaves for the next. Several machines that share one
-XAIHUB_CACHE do a part each, and one of them puts the parts together:
+Many pictures are embedded in shards, which a run that was stopped leaves for the next. Machines that share one
+XAIHUB_CACHE can do them together: the same command everywhere, and besides
 
-    python scripts/build_references.py ... --shard 1/8       # and 2/8, 3/8, ... by any scheduler
-    python scripts/build_references.py ... --merge
-    python scripts/build_references.py ... --ray 8           # or all of it at once, on a Ray cluster or on this machine
+    --shard 1/8    on the first of eight, 2/8 on the second, ...; started by any scheduler
+    --merge        on one of them, once all are done: puts the parts together and delivers them
+    --ray 8        instead of both: eight workers of a Ray cluster, or of this machine
 """
 
 import argparse
@@ -44,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--batch", type=int, help="pictures at once (default: 8 on a processor, 32 elsewhere)")
     made.add_argument("--device", help="such as cuda (default: the processor)")
     made.add_argument("--no-fidelity", action="store_true", help="do not measure how far neighbours agree with it")
+    made.add_argument(
+        "--held-out", metavar="SPLIT",
+        help="of the same data, whose pictures are asked about for that (default: each reference among the others)",
+    )  # fmt: skip
     _add_parts(made)
     terminal.add_destination(made, "the references")
     return made
@@ -75,7 +79,7 @@ def order_of(arguments: argparse.Namespace) -> Order:
     return Order(
         arguments.model, arguments.data, arguments.revision, arguments.layer, arguments.device, arguments.config,
         arguments.split, arguments.limit, arguments.seed, tuple(arguments.embedder or (DEFAULT,)), arguments.batch,
-        arguments.shard_rows,
+        arguments.shard_rows, arguments.held_out,
     )  # fmt: skip
 
 
@@ -110,13 +114,12 @@ def _do_part(order: Order, share: tuple[int, int], progress: Progress) -> None:
 
 def _built(building: Building, order: Order, arguments: argparse.Namespace, progress: Progress) -> ReferenceSet:
     fidelity = not arguments.no_fidelity
-    if arguments.merge:
-        building.check_whole()
     if arguments.ray is not None:
         from xaihub.ray_building import embed_with_ray
 
         embed_with_ray(order, building, arguments.ray or 2, progress=part(progress, 0.0, 0.8))
-    return building.finished(progress=progress, fidelity=fidelity, sharded=arguments.merge or arguments.ray is not None)
+    sharded = arguments.ray is not None
+    return building.finished(progress=progress, fidelity=fidelity, sharded=sharded, merge_only=arguments.merge)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -82,6 +82,8 @@ def test_held_out_pictures_ask_and_the_references_answer(classifier, references)
     assert figures[DEFAULT]["n"] == 20
     assert figures[DEFAULT]["held_out"]
     assert figures[DEFAULT]["copies_left_out"] == 0
+    built = build_references(classifier, rows_of(range(20)), held_out=rows_of(range(100, 110)))
+    assert (built.fidelity[DEFAULT]["n"], built.fidelity[DEFAULT]["held_out"], len(built)) == (10, True, 20)
     same = measure(references, classifier, queries=references)  # the same pictures are copies, and say so
     assert same[DEFAULT]["copies_left_out"] == 60
     assert same[DEFAULT]["agreement@1"] == measure(references, classifier)[DEFAULT]["agreement@1"]

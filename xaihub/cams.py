@@ -14,7 +14,7 @@ from torch import Tensor
 from xaihub.classifier import Classifier
 from xaihub.maps import CLAIM, enlarged, evidence, map_method, shown
 from xaihub.methods import Query, method
-from xaihub.passes import replay, tap
+from xaihub.passes import tap
 from xaihub.records import Evidence
 
 __all__ = [
@@ -165,7 +165,7 @@ def cam_exact(query: Query) -> tuple[Evidence, ...]:
     """
     by_layer = [(maps[0], gradients[0]) for maps, gradients in query.passed.by_layer([query.target])]
     heads = [_head_weights(gradients) for _, gradients in by_layer]
-    at_zero = query.once(("replay", "zero"), lambda: _logits_at_zero(query))[query.target]
+    at_zero = query.logits_at_zero[query.target]
     explained = sum(float((maps * gradients).sum()) for maps, gradients in by_layer)
     told = float(query.logits[query.target] - at_zero)
     if not all(equal for _, equal in heads) or abs(told - explained) > 0.02 * max(abs(told), abs(explained)):
@@ -193,10 +193,6 @@ def _head_weights(gradients: Tensor) -> tuple[Tensor, bool]:
     weights = places[:, active].mean(1)
     spread = float((places[:, active] - weights[:, None]).abs().max())
     return weights * places.shape[1], spread <= 1e-4 * float(weights.abs().max())  # the mean over places undone
-
-
-def _logits_at_zero(query: Query) -> Tensor:
-    return replay(query.classifier, query.passed, query.view.pixels, lambda _, maps: torch.zeros_like(maps))[0]
 
 
 @map_method(

@@ -8,7 +8,7 @@ from torch import Tensor
 from xaihub.classifier import Classifier
 from xaihub.maps import evidence
 from xaihub.methods import Query, method
-from xaihub.passes import Pass, replay
+from xaihub.passes import Pass
 from xaihub.records import Evidence
 from xaihub.regions import adds_up, cell_evidence, told_by_head
 
@@ -78,12 +78,8 @@ def _without_bias(query: Query, passed: Pass, targets: list[int], others: list[i
     told = told_by_head(passed, score)
     if told is not None:
         return told
-    zero = query.once(("replay", "zero"), lambda: _logits_at_zero(query))
+    zero = query.logits_at_zero
     return score.detach() - (zero[targets] - zero[others]).to(score.device)
-
-
-def _logits_at_zero(query: Query) -> Tensor:
-    return replay(query.classifier, query.passed, query.view.pixels, lambda _, maps: torch.zeros_like(maps))[0]
 
 
 def scout(own: Tensor, other: Tensor, confidence: Tensor) -> Tensor:

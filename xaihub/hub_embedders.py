@@ -31,7 +31,7 @@ class HubEmbedder:
     """Sees pictures as a network from the Hub does; the classifier has no say.
 
     Attributes:
-        name: the repository's id, or the folder.
+        name: the repository's id, or the folder's name.
         revision: the commit sha; of a folder a digest of its files.
     """
 
@@ -104,7 +104,8 @@ def load_embedder(
     tower = load_tower(folder, plan.config, plan.repo_id, words=words, device=device)
     if plan.folder is None:
         refuse_parameters(plan.repo_id, tower.parameters, limits.parameters)
-    return HubEmbedder(plan.repo_id, plan.revision, tower)
+    # where a folder lies is nobody's business: references that name it may be published
+    return HubEmbedder(plan.folder.resolve().name if plan.folder else plan.repo_id, plan.revision, tower)
 
 
 def plan_embedder(

@@ -1,5 +1,6 @@
 """What looks alike: the references that other eyes than the classifier's take for the picture."""
 
+from xaihub.errors import HubError, UnknownNameError, UnsupportedModelError
 from xaihub.found import evidence_of, left_out, none_of, place_of, see
 from xaihub.methods import Query, method
 from xaihub.records import Evidence
@@ -24,8 +25,13 @@ def lookalikes(query: Query) -> tuple[Evidence, ...]:
             " embedder as well: pixels, or a network of the Hub such as facebook/dinov2-small.",
         )
         return ()
-    place, predicted = place_of(query, looks), query.prediction.index
-    found = place.nearest(query.k, predicted=predicted, leave_out=left_out(query, place_of(query), "lookalikes"))
+    decided, predicted = place_of(query), query.prediction.index
+    try:
+        place = place_of(query, looks)
+    except (UnknownNameError, HubError, UnsupportedModelError) as error:  # it need not be here to search for twins
+        query.note("lookalikes", f"The network that judged their looks is not to be had. {error}")
+        return ()
+    found = place.nearest(query.k, predicted=predicted, leave_out=left_out(query, decided, "lookalikes"))
     if not found:
         query.note("lookalikes", f"{none_of(place.references, predicted)}, so there is nothing alike to show.")
     seen = see(query, place.references, [neighbour.row for neighbour in found], "lookalikes")

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from xaihub.classifier import Classifier
 from xaihub.embedders import Batch
-from xaihub.passes import Pass, tap
+from xaihub.passes import Pass, replay, tap
 from xaihub.preprocessing import View
 from xaihub.progress import Progress, silent
 from xaihub.records import Evidence, Prediction
@@ -184,6 +185,16 @@ class Query:
         if self.classifier.target_layer is None:
             return self.classifier.logits(self.view.pixels)[0]
         return self.passed.logits[0].detach()
+
+    @property
+    def logits_at_zero(self) -> Tensor:
+        """(C,), what the network says where its target layer is silent."""
+
+        def silent_layer() -> Tensor:
+            return replay(self.classifier, self.passed, self.view.pixels, lambda _, maps: torch.zeros_like(maps))[0]
+
+        zero: Tensor = self.once("logits at zero", silent_layer)
+        return zero
 
     @cached_property
     def prediction(self) -> Prediction:

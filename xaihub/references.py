@@ -25,7 +25,7 @@ from xaihub.images import open_picture
 from xaihub.index import ExactIndex, VectorIndex, Where
 from xaihub.loading import STARTER_FOLDER, Limits
 from xaihub.reference_card import reference_card
-from xaihub.reference_files import FILES, Stored, files_of, read, write
+from xaihub.reference_files import FILES, Stored, files_of, read, rows_with, write
 from xaihub.spaces import Space
 
 __all__ = ["Made", "Neighbour", "ReferenceSet", "load_references"]
@@ -120,7 +120,7 @@ class ReferenceSet:
     def _figure(self, row: int) -> str:
         try:
             return notebook.figure(self.picture(row), f"predicted {self.class_names[self.predicted[row]]}", edge=96)
-        except PictureError:  # what others saved may hold anything; the rest is shown all the same
+        except (PictureError, ReferencesError):  # what others saved may hold anything, or no pictures
             return ""
 
     def picture(self, row: int) -> Image.Image:
@@ -226,7 +226,7 @@ class ReferenceSet:
 
     def duplicates(self, embedding: Tensor, digest: str, hashed: int) -> NDArray[np.int64]:
         """The rows that are the query itself, or so near a copy that they would explain nothing."""
-        same = np.flatnonzero(np.array(self.digests) == digest)
+        same = rows_with(self.digests, digest)
         close = np.flatnonzero(np.bitwise_count(self.hashes ^ np.uint64(hashed)) <= _SAME_BITS)
         near = close[(self.index().vectors(close) @ _unit(embedding)).numpy() > _SAME_COSINE]
         return np.union1d(same, near).astype(np.int64)
@@ -303,7 +303,7 @@ class ReferenceSet:
             self.write(Path(temporary), named=repo_id)
             return hub.publish(
                 Path(temporary), repo_id, repo_type="dataset", token=token, public=not private,
-                message="Publish references",
+                message="Publish references", owned=("embeddings-*.safetensors",),
             )  # fmt: skip
 
 

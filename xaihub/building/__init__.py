@@ -23,6 +23,7 @@ from xaihub.datasets import LabelledPictures, open_dataset
 from xaihub.downloads import cache_folder
 from xaihub.embedders import DEFAULT, Embedder
 from xaihub.errors import CancelledError, DatasetError, ReferencesError
+from xaihub.fidelity import COUNT, measure
 from xaihub.hooks import recording
 from xaihub.hub_embedders import load_embedder
 from xaihub.loading import load_classifier
@@ -45,6 +46,7 @@ def build_references(
     shard_rows: int = SHARD_ROWS,
     resume: bool = True,
     fidelity: bool = True,
+    held_out: LabelledPictures | None = None,
     progress: Progress = silent,
     **source: Any,
 ) -> ReferenceSet:
@@ -59,6 +61,7 @@ def build_references(
         shard_rows: more pictures than that are embedded in shards of that many, on the disk.
         resume: whether shards that an earlier call left are used.
         fidelity: whether to measure how far neighbours agree with the classifier.
+        held_out: pictures that are asked about for that; without any, each reference is, among the others.
         source: further arguments of `open_dataset` (`config`, `split`, `revision`, `token`, `seed`).
 
     Raises:
@@ -70,7 +73,7 @@ def build_references(
     if not isinstance(rows, LabelledPictures):
         rows = open_dataset(rows, limit=limit, progress=progress, **source)
     loaded = embedders_named(embedder, classifier, token=source.get("token"), local=source.get("local", True))
-    building = Building(classifier, rows, loaded, batch_size, shard_rows)
+    building = Building(classifier, rows, loaded, batch_size, shard_rows, held_out)
     if not resume:
         building.forget()
     references = building.finished(progress=progress, fidelity=fidelity)
@@ -108,6 +111,7 @@ class Building:
     Attributes:
         batch_size: pictures at once; `Classifier.batch` if None.
         shard_rows: rows of a shard.
+        held_out: pictures that are asked about to measure fidelity, if not the references themselves.
     """
 
     classifier: Classifier
@@ -115,6 +119,7 @@ class Building:
     embedders: tuple[Embedder, ...]
     batch_size: int | None = None
     shard_rows: int = SHARD_ROWS
+    held_out: LabelledPictures | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -146,54 +151,64 @@ class Building:
         Raises:
             CancelledError: from `progress`; finished shards are kept.
         """
-        missing = self.work.missing(numbers)
+        asked = list(range(len(self.work)) if numbers is None else numbers)
+        missing = self.work.missing(asked)
+        kept = len(asked) - len(missing)
         if not missing:
             return []
         try:
             with open_lens(self.classifier, self.embedders, self.batch) as lens:
                 for number in missing:
                     self.work.write(number, lens.see(self.rows, self.work.span(number), progress))
+                    kept += 1
         except CancelledError as error:
-            kept = len(self.work) - len(self.work.missing())
             if not kept:
                 raise
             raise CancelledError(
-                f"{error} {kept} of {len(self.work)} shards are kept: the same call goes on from there."
+                f"{error} {kept:,} of {len(asked):,} shards are kept: the same call goes on from there."
             ) from error
         return missing
 
     @recording
-    def finished(self, *, progress: Progress = silent, fidelity: bool = True, sharded: bool = False) -> ReferenceSet:
+    def finished(
+        self, *, progress: Progress = silent, fidelity: bool = True, sharded: bool = False, merge_only: bool = False
+    ) -> ReferenceSet:
         """The references; what is missing is embedded first.
 
         Args:
             fidelity: whether to measure how far neighbours agree with the classifier.
             sharded: whether shards are used even for few pictures, since others have written them.
+            merge_only: whether a missing shard is an error, since others should have written it.
 
         Raises:
             DatasetError: none of the pictures could be read.
+            ReferencesError: shards are missing, and none was to be embedded here.
             CancelledError: from `progress`.
         """
         watched = part(progress, 0.0, 0.9 if fidelity else 1.0)
-        if self.large or sharded:
-            self.embed(progress=watched)
+        if merge_only:
+            self._check_whole()
+        if self.large or sharded or merge_only:
+            if not merge_only:
+                self.embed(progress=watched)
             found = self._assembled(self.work, self.work.folder.parent, watched)
         else:
             with open_lens(self.classifier, self.embedders, self.batch) as lens:
                 found = self._assembled([lens.see(self.rows, slice(0, len(self.rows)), watched)])
         if fidelity:
-            from xaihub.fidelity import measure
-
-            found = replace(found, fidelity=measure(found, self.classifier, progress=part(progress, 0.9, 1.0)))
+            found = replace(found, fidelity=self._measured(found, part(progress, 0.9, 1.0)))
         progress(1.0, f"Embedded {len(found):,} pictures")
         return found
 
-    def check_whole(self) -> None:
-        """Nothing, if all shards are there.
+    def _measured(self, found: ReferenceSet, progress: Progress) -> dict[str, dict[str, Any]]:
+        queries = None
+        if self.held_out is not None:
+            asking = replace(self, rows=self.held_out, held_out=None)
+            queries = asking.finished(progress=part(progress, 0.0, 0.5), fidelity=False)
+            asking.forget()
+        return measure(found, self.classifier, queries=queries, progress=part(progress, 0.5, 1.0))
 
-        Raises:
-            ReferencesError: some are missing.
-        """
+    def _check_whole(self) -> None:
         missing = self.work.missing()
         if missing:
             names = ", ".join(str(number + 1) for number in missing[:10]) + (", ..." if len(missing) > 10 else "")
@@ -242,6 +257,7 @@ class Order:
     embedders: tuple[str, ...] = (DEFAULT,)
     batch_size: int | None = None
     shard_rows: int = SHARD_ROWS
+    held_out: str | None = None  # a split of the same data
 
     def open(self, progress: Progress = silent) -> Building:
         """The work, ready to be done.
@@ -258,4 +274,7 @@ class Order:
             progress=part(progress, 0.5, 0.8),
         )  # fmt: skip
         embedders = embedders_named(self.embedders, classifier, progress=part(progress, 0.8, 1.0))
-        return Building(classifier, rows, embedders, self.batch_size, self.shard_rows)
+        asking = None
+        if self.held_out is not None:
+            asking = open_dataset(self.data, config=self.config, split=self.held_out, limit=COUNT, seed=self.seed)
+        return Building(classifier, rows, embedders, self.batch_size, self.shard_rows, asking)

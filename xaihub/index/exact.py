@@ -26,7 +26,7 @@ class ExactIndex:
             precision copy is made to be read first.
         predicted: (R,) class indices, ascending.
         weighed_exactly: a weighted search that may find more rows than this looks only at the
-            max(50, 10 k) best of them by plain cosine (EXAMPLE_BASED.md A.3), and is exact among these.
+            max(50, 10 k) best of them by plain cosine (docs/EXAMPLES.md), and is exact among these.
 
     Raises:
         ValueError: the shapes or the order do not fit.

@@ -29,7 +29,7 @@ class FaissIndex:
     """Each predicted class searched on its own: small ones exactly, large ones by an inverted file of 8-bit rows.
 
     One index for all classes with a filter loses neighbours (an HNSW graph with a filter of 10 % of the rows finds 55 %
-    of the best three, EXAMPLE_BASED.md E); with one for each class the filter costs nothing, and "any other class" is
+    of the best three); with one for each class the filter costs nothing, and "any other class" is
     the best over the others. The max(50, 10 k) rows that FAISS finds in a class are scored again exactly.
 
     Attributes:

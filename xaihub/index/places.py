@@ -56,7 +56,7 @@ class VectorIndex(Protocol):
     def search(self, queries: Tensor, k: int, where: Where = EVERYWHERE, *, weights: Tensor | None = None) -> Found:
         """The k rows with the largest cosine to each query, best first; of equals the lower row comes first.
 
-        With weights w the cosine is that of `query * w` and `row * w` (EXAMPLE_BASED.md A.3: the evidence that the
+        With weights w the cosine is that of `query * w` and `row * w` (docs/EXAMPLES.md: the evidence that the
         query's own class has in each). A vector of length zero has cosine 0 to everything.
 
         Args:

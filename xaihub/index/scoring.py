@@ -23,7 +23,7 @@ class Rows(Protocol):
 
 
 def pool(k: int) -> int:
-    """How many candidates of an approximate search are scored again for k results (EXAMPLE_BASED.md A.3)."""
+    """How many candidates of an approximate search are scored again for k results (docs/EXAMPLES.md)."""
     return max(50, 10 * k)
 
 

@@ -145,7 +145,7 @@ def change_shown(explanation: "Explanation", change: "Evidence", giver: "Evidenc
         " verified by running the classifier on this very picture."
     )
     here = here_of(size, boxes=change.boxes, contrast=_bare(change), says="Your picture, with the cells that go.")
-    words = "The outlined cells are those that were swapped; everything else is the same, pixel by pixel."
+    words = "The outlined cells are those that were swapped; but for their soft edges, everything else is the same."
     where = boxes_in_words(change.boxes, size)
     yours = (
         f'<figure class="xh-tile xh-plain"><span class="xh-stack" style="aspect-ratio:{size[0]}/{size[1]}">'

@@ -222,7 +222,7 @@ class ChangingPage(Page):
             **choices,
         )
 
-    def changed(self, name: str) -> Callable[..., Updates]:
+    def changed(self, name: str) -> Callable[..., Any]:
         """The handler of a menu: the same picture with another choice."""
 
         def handler(

@@ -1,6 +1,6 @@
 """Page 1: a model, a picture, and why."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -51,8 +51,6 @@ class ExplainPage(ChangingPage, Layout):
         for box, name in ((self.target, "target"), (self.method, "method"), (self.against, "against")):
             chosen = box.input(self.give_way, None, None, trigger_mode="multiple", **AT_ONCE)
             runs.append(chosen.then(self.changed(name), [self.asked, box], shown, **changes))
-        changing = changes | {"show_progress_on": [self.progress]}
-        runs += [run.then(self.change_soon, [self.asked], shown, **changing) for run in list(runs)]
         runs.append(self.change.click(self.change_now, [self.asked], shown, **adopting))
         reading = [self.asked, self.words, self.token], [self.found, self.alert]
         runs.append(self.words.submit(self.search, *reading, **changes | {"show_progress_on": [self.found]}))
@@ -71,6 +69,34 @@ class ExplainPage(ChangingPage, Layout):
         ]  # fmt: skip
 
     # What happens
+
+    def _model_work(self) -> dict[str, Any]:
+        """A click while the smallest change is looked for is a new question: it must not get lost."""
+        return super()._model_work() | {"trigger_mode": "always_last"}
+
+    def run(
+        self,
+        given: Updates,
+        request: gr.Request,
+        account: gr.OAuthToken | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> Iterator[Updates]:
+        """The page after its button: the map, then the examples, then the smallest change."""
+        yield from self._then_change(super().run(given, request, account, progress), request, progress)
+
+    def changed(self, name: str) -> Callable[..., Iterator[Updates]]:
+        """The handler of a menu: the same picture with another choice, then the smallest change that goes with it."""
+        change = super().changed(name)
+
+        def handler(
+            answer: Any,
+            value: str | None,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+        ) -> Iterator[Updates]:
+            yield from self._then_change(iter([change(answer, value, request, progress)]), request, progress)
+
+        return handler
 
     def relayer(
         self,
@@ -107,7 +133,7 @@ class ExplainPage(ChangingPage, Layout):
         request: gr.Request,
         account: gr.OAuthToken | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
-    ) -> Updates:
+    ) -> Iterator[Updates]:
         """The page once another classifier's reference pictures were embedded for this one."""
 
         def work(report: Progress) -> Iterator[Asked]:
@@ -116,18 +142,19 @@ class ExplainPage(ChangingPage, Layout):
         def run() -> Updates:
             return self.drawn(list(self.stops.run(visitor(request), work, progress_bar(progress)))[-1])
 
-        return self._guarded(run)
+        yield from self._then_change(iter([self._guarded(run)]), request, progress)
 
-    def change_soon(
-        self,
-        asked: Asked | None,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
-    ) -> Updates:
-        """After the rows, the smallest change, where it takes little time."""
-        if asked is None or not self.desk.lacks_change(asked) or not self.desk.is_soon(asked):
-            return self._nothing()
-        return self.change_now(asked, request, progress)
+    def _then_change(self, steps: Iterator[Updates], request: gr.Request, progress: gr.Progress) -> Iterator[Updates]:
+        """The steps; then, where it takes little time, the smallest change of the answer that they gave.
+
+        In one event, since gradio loses the answer of a queued event now and then that follows upon another.
+        """
+        asked = None
+        for step in steps:
+            asked = step.get(self.asked, asked)
+            yield step
+        if asked is not None and self.desk.lacks_change(asked) and self.desk.is_soon(asked):
+            yield self.change_now(asked, request, progress)
 
     def change_now(
         self,

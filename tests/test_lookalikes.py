@@ -1,0 +1,53 @@
+"""What looks alike: searched by other eyes than the classifier's, within its predicted class, without a heatmap."""
+
+import numpy as np
+import pytest
+import torch
+from test_references import picture, pictures
+from toy_networks import SmallNet, classifier_of
+
+from xaihub.building import build_references
+from xaihub.embedders import DEFAULT, PIXELS
+from xaihub.explaining import explain
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    network = SmallNet()
+    with torch.no_grad():
+        network.head.weight.mul_(20)
+    return classifier_of(network)
+
+
+def test_the_nearest_by_colours_are_shown_as_they_are(classifier):
+    references = build_references(classifier, pictures(60), embedder=(DEFAULT, PIXELS), fidelity=False)
+    explanation = explain(classifier, picture(500), "lookalikes", references=references)
+    assert len(explanation["lookalikes"]) == 3
+    colours = np.array([np.asarray(picture(500).resize((16, 16), 4), float).ravel() / 255 - 0.5])
+    for evidence in explanation["lookalikes"]:
+        assert evidence.facts["predicted"] == explanation.prediction.label
+        assert evidence.heatmap is None
+        row = references.keys.index(evidence.facts["key"])
+        np.testing.assert_array_equal(np.asarray(evidence.image), np.asarray(references.picture(row)))
+        theirs = np.asarray(references.picture(row).resize((16, 16), 4), float).ravel() / 255 - 0.5
+        cosine = float(colours[0] @ theirs / np.linalg.norm(colours[0]) / np.linalg.norm(theirs))
+        assert evidence.score == pytest.approx(cosine, abs=0.05)  # the classifier saw a smaller picture
+    assert explanation["lookalikes"][0].score >= explanation["lookalikes"][1].score
+
+
+def test_references_by_the_classifier_alone_say_how_to_have_them(classifier):
+    references = build_references(classifier, pictures(30), fidelity=False)
+    explanation = explain(classifier, picture(500), "lookalikes", references=references)
+    assert explanation["lookalikes"] == ()
+    assert "build them with a second embedder" in explanation.notes["lookalikes"][0]
+
+
+def test_a_network_that_is_gone_is_a_sentence_and_the_twins_stay(classifier):
+    from dataclasses import replace
+
+    references = build_references(classifier, pictures(30), embedder=(DEFAULT, PIXELS), fidelity=False)
+    gone = replace(references.spaces[PIXELS], name="somewhere-else")
+    references = replace(references, spaces={DEFAULT: references.spaces[DEFAULT], "somewhere-else": gone})
+    explanation = explain(classifier, picture(500), ["twins", "lookalikes"], references=references)
+    assert explanation["twins"]
+    assert "There is no embedder called 'somewhere-else'" in explanation.notes["lookalikes"][0]
