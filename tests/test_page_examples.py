@@ -155,6 +155,8 @@ def test_a_dataset_is_embedded_by_the_eye_that_is_chosen(published, tmp_path):
     assert asked.explanation["lookalikes"]
     assert asked.reader == EYE
     assert ask(desk, references=DATASET).references is not asked.references
+    desk._unsee(asked.query.memory["embedder", EYE])  # no room: a result must not hold it in memory
+    assert asked.query is None
 
 
 def test_references_that_name_a_folder_of_the_host_as_their_eye_open_no_file(starter, tmp_path):

@@ -303,7 +303,7 @@ def test_a_slow_method_shows_its_progress_and_a_stopped_one_leaves_the_earlier_a
     page.wait_for_selector("#xh-view figcaption >> text=/LayerCAM for cat/", timeout=60_000)
     choose(page, "#xh-method", "rise")
     page.wait_for_selector("#xh-view figcaption >> text=/RISE for cat/", timeout=90_000)
-    assert "The heatmaps of these pictures are Grad-CAM's" in page.inner_text("#xh-beside")
+    assert "The heatmaps of the twins are Grad-CAM's" in page.inner_text("#xh-beside")
     assert page.broken == []
 
 

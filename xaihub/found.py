@@ -89,7 +89,7 @@ def place_of(query: Query, space: str | None = None) -> Place:
     references.check(query.classifier)
     chosen = references.space(space)
     name, at = chosen.name, f"{chosen.name}@{chosen.revision}" if chosen.revision else chosen.name
-    embedder = query.once(("embedder", name), lambda: load_embedder(at, progress=query.progress))
+    embedder = query.once(("embedder", name), lambda: load_embedder(at, local=False, progress=query.progress))
     weights = embedder.weigh(query.batch, [query.prediction.index])
     vector = embedder.embed(query.batch)[0].detach().float().cpu()
     return Place(references, name, embedder, vector, None if weights is None else weights[0].detach().float().cpu())

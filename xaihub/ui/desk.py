@@ -41,7 +41,7 @@ class Desk(Examples):
         super().__init__(settings)
         self.classifiers: Shelf[Classifier] = Shelf(settings.memory_megabytes * 2**20, classifier_bytes, self._forget)
         self.references: Shelf[ReferenceSet] = Shelf(settings.references_megabytes * 2**20, references_bytes)
-        self.embedders: Shelf[Embedder] = Shelf(settings.embedders_megabytes * 2**20, embedder_bytes)
+        self.embedders: Shelf[Embedder] = Shelf(settings.embedders_megabytes * 2**20, embedder_bytes, self._unsee)
         self._loading = threading.Lock()
 
     def look(self, model: str, token: str) -> "Plan":
@@ -166,6 +166,12 @@ class Desk(Examples):
 
     def _reader(self, references: "ReferenceSet", token: str) -> str:
         return reader_of(self, references, token)
+
+    def _unsee(self, embedder: "Embedder") -> None:
+        """Results whose picture was seen by an embedder that leaves are put away: they would hold it in memory."""
+        for asked in list(self._asked):
+            if asked.query is not None and any(held is embedder for held in asked.query.memory.values()):
+                asked.query = None
 
     def _forget(self, classifier: "Classifier") -> None:
         """Results hold on to their classifier: those of one that leaves let go of it, else nothing would be freed."""

@@ -119,11 +119,12 @@ def stack(evidence: "Evidence", described: str, *, boxes: "Sequence[Box] | None"
 
 
 def boxes_over(boxes: "Sequence[Box]", size: tuple[int, int], *, numbered: bool = False) -> str:
-    """Boxes over a picture of (width, height); numbered ones have a colour each, too."""
+    """Boxes over a picture of (width, height); numbered ones have a colour each, and their number above or below."""
     if not numbered:
         return "".join(f'<i class="xh-box" style="{_place(box, size)}"></i>' for box in boxes)
     return "".join(
-        f'<i class="xh-box xh-region xh-region-{i}" style="{_place(box, size)}"><b>{i}</b></i>'
+        f'<i class="xh-box xh-region xh-region-{i}{" xh-under" * (box[1] < size[1] / 7)}" style="{_place(box, size)}">'
+        f"<b>{i}</b></i>"
         for i, box in enumerate(boxes, 1)
     )
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from xaihub.references import ReferenceSet
 
 __all__ = [
-    "badge", "change_shown", "here_of", "quality", "regions_in_words", "section", "side_by_side", "source_of", "tile",
+    "CELL", "badge", "change_shown", "here_of", "link_to", "quality", "regions_in_words", "section", "side_by_side",
+    "source_of", "tile",
 ]  # fmt: skip
 
 CELL = "A box is a cell of the map with its margin, not all that the cell can see."

@@ -8,6 +8,7 @@ from xaihub.ui.desk_examples import CHANGE, Examples
 from xaihub.ui.desk_shown import example_map, example_methods
 from xaihub.ui.drawing import TWO_CLASSES, dialog
 from xaihub.ui.drawing_examples import (
+    CELL,
     badge,
     change_shown,
     here_of,
@@ -97,6 +98,7 @@ def _row(asked: Asked, name: str) -> str:
     space = _space(asked, name)
     measured = asked.references.fidelity.get(space.name) if asked.references is not None and space else None
     more = badge(measured) if found else ""
+    more += f'<p class="xh-legend">{CELL}</p>' if any(one.matches for one in found) else ""
     return section(name, title, _says(asked, name, space), "".join(tiles), notes=notes, more=more)
 
 
