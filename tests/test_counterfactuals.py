@@ -17,6 +17,7 @@ from xaihub.explaining import explain_query
 from xaihub.found import distance, place_of
 from xaihub.methods import Query
 from xaihub.quality import INSIDE, NEAR, SUSPICIOUS, _in_words, plausibility
+from xaihub.ui.drawing_examples import quality
 
 SHOWN = ["twins", "counterfactuals", "semifactuals", "swap"]
 
@@ -135,6 +136,27 @@ def test_the_ratio_of_the_distances_is_put_into_words(classifier, references):
     explanation = explain_query(asked(classifier, moved), ["counterfactuals"])
     assert explanation["counterfactuals"][0].facts["where"] == SUSPICIOUS
     assert "lies nearer than any of its own class" in " ".join(explanation.notes["counterfactuals"])
+
+
+def test_a_stored_picture_that_is_called_otherwise_is_flagged_and_comes_last(classifier, references):
+    own = asked(classifier, references, against="any", k=5)
+    first = explain_query(own, ["counterfactuals"])["counterfactuals"][0]
+    row = references.keys.index(first.facts["key"])
+    like = next(r for r in range(len(references)) if references.predicted[r] == own.prediction.index)
+    gone = references.keys.index(explain_query(own, ["counterfactuals"])["counterfactuals"][1].facts["key"])
+    stored = list(references.pictures)
+    stored[row], stored[gone] = stored[like], None
+    changed = replace(references, pictures=stored)
+    found = explain_query(asked(classifier, changed, against="any", k=5), ["counterfactuals"])["counterfactuals"]
+    assert found[-1].facts["key"] == first.facts["key"]
+    assert [evidence.facts["valid"] for evidence in found].count(None) == 1
+    assert found[-1].facts["valid"] is False
+    assert found[-1].facts["asked again"] == own.prediction.label
+    assert f"The stored picture is called {own.prediction.label!r} when asked again." in found[-1].caption
+    cards = [quality(evidence) for evidence in found]
+    assert f"no: the stored picture is called &#x27;{own.prediction.label}&#x27; when asked again" in cards[-1]
+    assert sum("not asked: its picture is not here" in card for card in cards) == 1
+    assert "when asked again" not in found[0].caption
 
 
 def test_distances_are_between_vectors_of_length_one():

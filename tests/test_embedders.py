@@ -121,6 +121,16 @@ def test_the_published_contributions_tell_two_classes_apart_whatever_the_feature
     assert not EMBEDDERS[DEFAULT].leaks
 
 
+def test_the_published_contributions_of_classes_that_do_not_exclude_each_other_are_not_centred():
+    network = SmallNet()
+    weight, weights = network.head.weight.detach(), {"sigmoid": 0, "softmax": network.head.weight.detach().mean(0)}
+    for activation, centre in weights.items():
+        batch = batch_of(classifier_of(network, activation=activation))
+        own = batch.passed.logits.argmax(1)
+        expected = batch.passed.penultimate * (weight[own] - centre)
+        torch.testing.assert_close(EMBEDDERS["c-hp"].embed(batch), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_pixels_know_colours_at_their_places_and_nothing_of_the_classifier():
     passed = batch_of(classifier_of(SmallNet()), 3).passed
     pictures = [picture(seed).resize((32, 32)) for seed in range(3)]

@@ -55,6 +55,14 @@ def test_the_figures_are_those_of_their_definitions(classifier):
     assert 0 < low < value < high < 1
 
 
+def test_the_error_of_classes_that_do_not_exclude_each_other_is_their_mean():
+    many = classifier_of(SmallNet(20), classes=20, activation="sigmoid")
+    yes, no = (sides(many, torch.full((2, 20), sign * 99.0), np.zeros(2, np.int64)) for sign in (1, -1))
+    alone = Found(np.array([[0, -1, -1, -1, -1]] * 2), np.array([0, 0]), np.ones(2, np.float32))
+    assert summary(alone, yes, no)["probability_error@3"][0] == pytest.approx(1), "nor may it be 10"
+    assert summary(alone, yes, yes)["probability_error@3"][0] == 0
+
+
 def test_a_picture_and_its_copies_never_answer_for_themselves(classifier):
     twice = from_pairs("copies", [(f"{seed} {copy}", "none", picture(seed)) for seed in range(12) for copy in "ab"])
     once = build_references(classifier, rows_of(range(12)), fidelity=False)
@@ -92,6 +100,8 @@ def test_held_out_pictures_ask_and_the_references_answer(classifier, references)
 def test_too_few_references_have_no_fidelity_and_one_class_no_correlation(classifier, references):
     alone = build_references(classifier, rows_of([0]), fidelity=False)
     assert measure(alone, classifier) == {}
+    copies = from_pairs("one", [(f"{i}", "none", picture(0)) for i in range(5)])
+    assert build_references(classifier, copies).fidelity == {}
     label, rows = max(references.slices.items(), key=lambda item: item[1].stop - item[1].start)
     kept = [references.keys[row] for row in range(rows.start, rows.stop)]
     one = build_references(classifier, rows_of([int(key.split()[1]) for key in kept]), fidelity=False)

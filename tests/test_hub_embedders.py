@@ -246,6 +246,13 @@ def test_refusals_say_what_is_there_and_what_would_work(hub, vit, clip):
         {name: data for name, data in files.items() if name != PROCESSOR}
     )
     assert "pixels a side" in refused(changed(files, PROCESSOR, size={"height": 100_000, "width": 100_000}))
+    nested = {"image_processor": {}, "size": {"height": 6000, "width": 6000}}  # which part is read depends on the file
+    assert "pixels a side" in refused(changed(files, PROCESSOR, **nested))
+    assert "of 16384 patches of 16 x 16 pixels; at most 4,096" in refused(
+        changed(files, PROCESSOR, max_num_patches=16_384)
+    )
+    assert "of 256 patches of 512 x 512 pixels" in refused(changed(files, PROCESSOR, patch_size=512))
+    assert "patches" in refused(changed(files, PROCESSOR, max_num_patches=10**400, patch_size=1e308))
     assert re.search(r"16 are missing or of another shape, such as .*layers?\.3\.", refused(deeper))
     assert re.search(r"of another shape, such as .*layers?\.0\.", refused(changed(files, intermediate_size=64)))
     assert "describes a network of more than" in refused(changed(files, num_hidden_layers=10**7))

@@ -1,15 +1,18 @@
 """Twins and counterfactuals: the right classes and regions, and a sentence where there is nothing to show."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from peer_networks import noise
 from PIL import Image
 from test_references import picture, pictures
 from toy_networks import ColourCounter, SmallNet, classifier_of
 
 from xaihub.building import build_references
+from xaihub.classifier import Classifier
 from xaihub.datasets import from_pairs
 from xaihub.errors import ReferencesError, ReferencesMismatchError, UnknownNameError
 from xaihub.explaining import explain, explain_query
@@ -111,6 +114,52 @@ def test_references_without_pictures_are_named_without_heat_and_regions(classifi
     none = replace(references, pictures=[None] * len(references))
     explanation = explain(classifier, picture(501), ["twins", "counterfactuals"], references=none)
     assert {e.heatmap is None for name in explanation for e in explanation[name]} == {True}
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [((64, 50), "is 64 x 50 pixels, which is no crop"), ((1, 4000), "cannot be used. This"), (b"no", "not a pic")],
+)
+def test_a_stored_picture_that_is_broken_or_no_crop_is_missing(classifier, references, stored, said):
+    whole = explain(classifier, picture(501), ["twins"], references=references)["twins"]
+    row = references.keys.index(whole[0].facts["key"])
+    pictures = list(references.pictures)
+    pictures[row] = stored if isinstance(stored, bytes) else _png(Image.new("RGB", stored))
+    changed = replace(references, pictures=pictures)
+    explanation = explain(classifier, picture(501), ["twins"], references=changed)
+    assert [evidence.facts["picture"] for evidence in explanation["twins"]] == [False, True, True]
+    assert said in " ".join(explanation.notes["twins"])
+
+
+def _png(image):
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
+
+
+def test_where_proportions_are_kept_the_references_may_have_others_than_the_query():
+    def kept(picture):
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1) / 255
+
+    loose = Classifier.from_module(SmallNet(seed=4).eval(), labels=["red", "green", "blue"], transform=kept)
+    known = build_references(loose, pictures(12), fidelity=False)
+    explanation = explain(loose, picture(500).resize((48, 32)), ["twins"], references=known)
+    assert [evidence.image.size for evidence in explanation["twins"]] == [(40, 40)] * len(explanation["twins"])
+    assert all(evidence.facts["picture"] for evidence in explanation["twins"])
+
+
+def test_our_own_embedders_are_taken_whatever_revision_references_claim(classifier, references, monkeypatch):
+    monkeypatch.setattr("xaihub.found.load_embedder", lambda *_, **__: pytest.fail("asked for an embedder elsewhere"))
+    name = references.space().name
+    claimed = replace(references, spaces={name: replace(references.space(), revision="zzz/../..")})
+    assert explain(classifier, picture(501), ["twins"], references=claimed)["twins"]
+
+
+def test_vectors_of_another_width_are_a_sentence(classifier, references):
+    space = references.space()
+    narrow = replace(references, spaces={space.name: replace(space, vectors=space.vectors[:, :5].contiguous())})
+    with pytest.raises(ReferencesMismatchError, match="have 5 numbers, but that of your picture has 9"):
+        explain(classifier, picture(501), ["twins"], references=narrow)
 
 
 def test_the_counterfactual_class_is_the_runner_up_or_the_one_that_is_asked_for(classifier, references):

@@ -1,7 +1,10 @@
 """Examples on page 1: both kinds of twins, their regions, the smallest change, and references that lack something."""
 
 import io
+import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from browser_fixture import SCREENSHOTS, choose, chromium, open_page, send_picture, served
@@ -15,7 +18,10 @@ from xaihub.errors import CancelledError
 from xaihub.progress import silent
 from xaihub.records import Evidence
 from xaihub.ui import drawing_examples, results_examples
+from xaihub.ui.api import overlay, record
 from xaihub.ui.desk import Desk, Question
+from xaihub.ui.desk_references import embed_again
+from xaihub.ui.desk_words import reader_of, seen_by
 from xaihub.ui.settings import Settings, starter_examples
 
 MODEL, DATASET, HIDDEN, EYE = "alice/tiny-resnet", "alice/shapes", "alice/hidden", "alice/tiny-clip"
@@ -111,6 +117,14 @@ def test_a_counterfactual_opens_beside_what_speaks_against_it_in_ones_own_pictur
     assert "How good is it?" in drawn
 
 
+def test_a_program_may_ask_for_the_smallest_change(starter):
+    desk, _ = starter
+    asked = ask(desk, picture=str(starter_examples()[0]), model=STARTER, references=STARTER, method="swap")
+    found = desk.smallest_change(asked) if desk.lacks_change(asked) else None
+    assert overlay(found) is found.explanation["swap"][0].image
+    assert record(found)["evidence"]["swap"][0]["facts"]["verified"]
+
+
 def test_regions_are_numbered_alike_on_both_pictures_and_said_in_words():
     image = Image.new("RGB", (90, 90))
     boxes, matches = ((0, 0, 20, 20), (40, 40, 50, 50)), ((60, 60, 90, 90), (0, 40, 20, 50))
@@ -135,7 +149,12 @@ def test_a_badge_says_how_far_twins_agree_and_is_absent_where_that_is_no_merit()
     assert "<strong>95%</strong> (90 to 98) of 100 pictures that were left out." in badge
     assert "Rank correlation" not in badge
     assert drawing_examples.badge(figures | {"leak_free": False}) == ""
-    assert drawing_examples.badge(None) == ""
+    odd = [None, "x", ["n"], *(figures | changes for changes in (
+        {"n": "many"}, {"n": 10**400}, {"leak_free": "yes"}, {"agreement@3": ["a", "b", "c"]}, {"agreement@3": 3},
+        {"agreement@3": [float("nan")] * 3}, {"agreement@3": [10**400] * 3}, {"agreement@3": [None] * 3},
+    ))]  # fmt: skip
+    assert {drawing_examples.badge(figures) for figures in odd} == {""}
+    assert "Rank" not in drawing_examples.badge(figures | {"margin_correlation": ["0.5", 0, 1]})
 
 
 def test_a_label_that_disagrees_is_flagged_and_what_the_hub_says_is_escaped():
@@ -155,7 +174,8 @@ def test_a_dataset_is_embedded_by_the_eye_that_is_chosen(published, tmp_path):
     assert asked.explanation["lookalikes"]
     assert asked.reader == EYE
     assert ask(desk, references=DATASET).references is not asked.references
-    desk._unsee(asked.query.memory["embedder", EYE])  # no room: a result must not hold it in memory
+    eye = asked.query.memory["embedder", EYE, asked.references.spaces[EYE].revision]
+    desk._unsee(eye)  # no room: a result must not hold it in memory
     assert asked.query is None
 
 
@@ -163,11 +183,80 @@ def test_references_that_name_a_folder_of_the_host_as_their_eye_open_no_file(sta
     desk, asked = starter
     clip_files(tmp_path)  # a network that would load
     space = replace(asked.references.space(), name=str(tmp_path), kind="looks", weighted=False)
-    references = replace(asked.references, spaces={**asked.references.spaces, space.name: space})
+    decided = {name: space for name, space in asked.references.spaces.items() if space.kind == "decided"}
+    references = replace(asked.references, spaces={**decided, space.name: space})
     safe, told = desk._seen_by(asked.query, references, "", silent)
-    assert list(safe.spaces) == list(asked.references.spaces)
+    assert list(safe.spaces) == list(decided)
     assert "is not shown" in told
-    assert ("embedder", space.name) not in asked.query.memory
+    assert not any(space.name in key for key in asked.query.memory if isinstance(key, tuple))
+
+
+class Told:
+    """A desk that loads nothing, and tells what it was asked to."""
+
+    settings = Settings()
+
+    def __init__(self):
+        self.names: list[str] = []
+
+    def embedder(self, name, token, progress, *, words=False):
+        self.names.append(name)
+        return SimpleNamespace(name=name)
+
+
+def test_of_many_eyes_two_are_loaded_and_our_own_ignore_a_strangers_revision(starter, hub):
+    _, asked = starter
+    own = {name: replace(space, revision="zzz") for name, space in asked.references.spaces.items()}
+    space = replace(asked.references.space(), kind="looks", weighted=False, revision="abc")
+    theirs = {name: replace(space, name=name) for name in (f"owner/eye-{i}" for i in range(20))}
+    decided = {name: space for name, space in own.items() if space.kind == "decided"}
+    desk, query = Told(), SimpleNamespace(memory={})
+    many = replace(asked.references, spaces=decided | theirs)
+    seen, told = seen_by(desk, query, many, "", silent)
+    assert desk.names == ["owner/eye-0@abc"]
+    assert list(query.memory) == [("embedder", "owner/eye-0", "abc")]
+    assert list(seen.spaces) == [*decided, "owner/eye-0"]
+    assert "also embedded by owner/eye-1, owner/eye-2, owner/eye-3 and 16 more" in told
+
+    seen, told = seen_by(Told(), SimpleNamespace(memory={}), replace(asked.references, spaces=own), "", silent)
+    assert (list(seen.spaces), told) == (list(own), "")
+    assert reader_of(desk, many, "") == ""
+    assert {re.search(r"eye-\d+", seen.path)[0] for seen in hub.requests} == {"eye-0", "eye-1"}
+
+
+def test_an_eye_that_many_want_at_once_is_loaded_once(published, tmp_path):
+    published.add_files(EYE, clip_files(tmp_path))
+    desk = Desk(Settings())
+    with ThreadPoolExecutor(4) as visitors:
+        eyes = list(visitors.map(lambda _: desk.embedder(EYE, "", silent), range(4)))
+    assert len(set(map(id, eyes))) == 1
+    assert desk.embedder(EYE, "", silent, words=True).reads_words
+
+
+def test_who_waits_for_anothers_network_can_stop():
+    desk = Desk(Settings())
+
+    def stop(share, stage):
+        raise CancelledError(stage)
+
+    with desk._turn(silent), pytest.raises(CancelledError, match="Waiting for another network"), desk._turn(stop):
+        pass
+    with desk._turn(stop):  # nobody is in it
+        pass
+
+
+def test_embedding_again_keeps_a_secret_and_never_gives_one_visitor_anothers_pictures(starter):
+    desk, asked = starter
+    ours = replace(asked.references, made=replace(asked.references.made, public=False))
+    theirs = replace(ours, pictures=ours.pictures[::-1])  # with our names and digests, as anybody can write
+    query = SimpleNamespace(classifier=asked.query.classifier)
+    mine, again, others = (
+        embed_again(desk, SimpleNamespace(foreign=foreign, query=query), 4, "", "", silent)
+        for foreign in (ours, ours, theirs)
+    )
+    assert mine is again
+    assert not mine.made.public
+    assert not set(mine.digests) & set(others.digests)
 
 
 def test_pictures_that_are_not_published_are_filled_in_for_whoever_may_read_them(published, monkeypatch):

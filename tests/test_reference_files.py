@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,6 +20,7 @@ from xaihub.references import load_references
 from xaihub.spaces import Space
 
 ROWS, CLASSES = 600, ("ant", "bee", "cow")
+ONES = torch.ones(ROWS)
 
 
 def space(name: str, width: int, **facts) -> Space:
@@ -33,7 +35,7 @@ def stored() -> Stored:
     spaces = [
         space("contribution", 6, weighted=True),
         space("lab/Eye.v2", 5, kind="looks", revision="a" * 40),
-        space("lab/eye v2", 4, kind="looks", leaks=True),
+        space("lab-eye v2", 4, kind="looks", leaks=True),
     ]
     columns = {
         "key": [f"train/{row}" for row in range(ROWS)],
@@ -149,6 +151,10 @@ def further(record, **change):
     record["spaces"][1].update(change)
 
 
+def measured(record, **figures):
+    record["fidelity"] = {"contribution": figures}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -158,6 +164,13 @@ def further(record, **change):
         (lambda record: further(record, file="embeddings-x.bin"), "no name of a file of embeddings"),
         (lambda record: further(record, file=record["spaces"][2]["file"]), "one name, or one file"),
         (lambda record: further(record, name="contribution"), "one name, or one file"),
+        (lambda record: further(record, revision="zzz/../.."), "which is no commit"),
+        (lambda record: further(record, revision="main"), "which is no commit"),
+        (lambda record: further(record, revision=None), "does not say at which commit"),
+        (lambda record: further(record, name="../etc/passwd"), "neither a repository's id nor a plain name"),
+        (lambda record: further(record, name="lab/eye@main"), "neither a repository's id nor a plain name"),
+        (lambda record: further(record, name="contribution@main"), "neither a repository's id nor a plain name"),
+        (lambda record: further(record, name="..", revision=None), "neither a repository's id nor a plain name"),
         (lambda record: further(record, kind="feels"), "of kind 'feels'"),
         (lambda record: further(record, leaks="no"), "the leaks of a space is 'no'"),
         (lambda record: record.update(spaces=[]), "it names no spaces"),
@@ -177,8 +190,17 @@ def test_a_record_may_name_only_files_of_embeddings(folder, change, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda record: record.update(fidelity="good"), "its classes or its fidelity"),
-        (lambda record: record.update(classes=["ant", "bee", 3]), "its classes or its fidelity"),
+        (lambda record: record.update(fidelity="good"), "which is no table of figures"),
+        (lambda record: record.update(fidelity={"contribution": 3}), "which is no table of figures"),
+        (lambda record: measured(record, n="many"), "the 'n' of its fidelity is 'many'"),
+        (lambda record: measured(record, n=True), "the 'n' of its fidelity"),
+        (lambda record: measured(record, leak_free="yes"), "the 'leak_free' of its fidelity"),
+        (lambda record: measured(record, **{"agreement@3": 0.5}), "the 'agreement@3' of its fidelity is '0.5'"),
+        (lambda record: measured(record, **{"agreement@3": ["a", "b", "c"]}), "the 'agreement@3' of its fidelity"),
+        (lambda record: measured(record, **{"agreement@3": [float("nan")] * 3}), "the 'agreement@3' of its fidelity"),
+        (lambda record: measured(record, like_distance=float("inf")), "the 'like_distance' of its fidelity"),
+        (lambda record: measured(record, other=10**400), "the 'other' of its fidelity"),
+        (lambda record: record.update(classes=["ant", "bee", 3]), "its classes are not all names"),
         (lambda record: record.update(classes=[*CLASSES, "dog"]), "its logits are"),
         (lambda record: record["checksums"].clear(), "KeyError"),
     ],
@@ -201,6 +223,11 @@ def test_a_record_must_fit_its_files(folder, change, words):
         ({"embeddings": torch.ones(ROWS), "lengths": torch.ones(ROWS)}, "of shape"),
         ({"embeddings": torch.ones(ROWS, 4), "lengths": torch.ones(ROWS - 1)}, "different numbers of rows"),
         ({"lengths": torch.ones(ROWS)}, "KeyError"),
+        ({"embeddings": torch.eye(ROWS, 4).index_fill(0, torch.tensor(7), torch.nan), "lengths": ONES}, "length one"),
+        ({"embeddings": torch.eye(ROWS, 4).index_fill(0, torch.tensor(599), 1.0), "lengths": ONES}, "length one"),
+        ({"embeddings": torch.eye(ROWS, 4).half() * 30, "lengths": ONES}, "length one"),
+        ({"embeddings": torch.eye(ROWS, 4), "lengths": -ONES}, "length one"),
+        ({"embeddings": torch.eye(ROWS, 4), "lengths": ONES * torch.inf}, "length one"),
     ],
 )
 def test_vectors_must_be_what_they_are_called(folder, tensors, words):
@@ -222,3 +249,66 @@ def test_files_that_are_not_there_and_records_without_end_are_sentences(folder):
     (folder / "references.json").write_text(" " * (16 * 2**20 + 1))
     with pytest.raises(ReferencesError, match="larger than 16 MB"):
         read(folder, "large")
+
+
+def refused_rows(folder, table, words, **options):
+    """The references with other rows, whose checksum fits."""
+    pq.write_table(table, folder / "rows.parquet", **options)
+    record = json.loads((folder / "references.json").read_text())
+    record["checksums"]["rows.parquet"] = file_digest(folder / "rows.parquet")
+    (folder / "references.json").write_text(json.dumps(record))
+    assert (folder / "rows.parquet").stat().st_size < 2**20, "a small file"
+    held = pa.total_allocated_bytes()
+    with pytest.raises(ReferencesError, match=words):
+        read(folder, "strange")
+    assert pa.total_allocated_bytes() - held < 2**20
+
+
+def filled_with(table, name, value):
+    place = table.schema.get_field_index(name)
+    return table.set_column(
+        place, table.schema.field(name), pa.array([value] * len(table), table.schema.field(name).type)
+    )
+
+
+def test_rows_that_unpack_to_far_more_than_their_file_are_refused_first(folder, monkeypatch):
+    table = pq.read_table(folder / "rows.parquet")
+    refused_rows(folder, pa.concat_tables([table] * 9), "different numbers of rows")
+    refused_rows(folder, table, r"packed in a way that is not read \(ZSTD", compression="zstd")
+    delta = {"key": "DELTA_BYTE_ARRAY"}
+    refused_rows(folder, table, "DELTA_BYTE_ARRAY", use_dictionary=False, column_encoding=delta)
+    for name in ("key", "label", "source"):
+        refused_rows(folder, filled_with(table, name, "x" * 9000), f"the {name} of its rows has 5 MB of letters")
+    monkeypatch.setattr("xaihub.reference_files.rows._LARGEST_GROUP", 10_000)
+    refused_rows(folder, table, "600 of its rows have .* too many to read at once")
+
+
+def test_one_picture_said_many_times_is_held_once(folder):
+    table = pq.read_table(folder / "rows.parquet")
+    table = filled_with(table, "image", {"bytes": b"x" * 2**15, "path": None})
+    pq.write_table(table, folder / "rows.parquet")  # 20 MB, and one picture in the file
+    record = json.loads((folder / "references.json").read_text())
+    record["checksums"]["rows.parquet"] = file_digest(folder / "rows.parquet")
+    (folder / "references.json").write_text(json.dumps(record))
+    pictures, held = read(folder, "strange").columns["image"], pa.total_allocated_bytes()
+    assert len(pictures[599]) == 2**15
+    assert pa.total_allocated_bytes() - held < 2**20
+
+
+def test_references_may_be_written_where_they_lie(stored, folder):
+    again = read(folder, "saved")
+    (folder / "embeddings-gone.safetensors").touch()
+    (folder / "embeddings_own.txt").touch()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "embeddings-gone.safetensors"}
+    write(again, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert torch.equal(again.logits, stored.logits), "what was mapped stays whole"
+    assert again.columns["image"][599] == b"picture 599"
+
+
+@pytest.mark.parametrize(("name", "revision"), [("me/eye", None), ("me/eye", "main"), ("../eye", None), ("", None)])
+def test_what_could_not_be_read_again_is_not_written(stored, tmp_path, name, revision):
+    space = replace(stored.spaces["contribution"], name=name, revision=revision)
+    with pytest.raises(ReferencesError, match=r"could not be read: .* Call the embedder by a plain name"):
+        write(replace(stored, spaces={name: space}), tmp_path)
+    assert not list(tmp_path.iterdir())

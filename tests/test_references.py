@@ -1,14 +1,16 @@
 """References: built, searched exactly, saved, published, and refused where they do not belong."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toy_networks import ColourCounter, classifier_of
+from toy_networks import ColourCounter, SmallNet, classifier_of
 
 from xaihub.building import build_references
+from xaihub.classifier import Classifier
 from xaihub.datasets import from_pairs
 from xaihub.errors import CancelledError, DatasetError, ReferencesError, ReferencesMismatchError
 from xaihub.images import perceptual_hash, pixel_digest
@@ -128,7 +130,15 @@ def test_a_changed_file_is_noticed(references, tmp_path):
         (lambda record: record.pop("made"), "holds no references that can be read"),
         (lambda record: record.update(rows=3), "different numbers of rows"),
         (lambda record: record["made"].update(evil=1), "does not say who made"),
-        (lambda record: record.update(classes=["one"]), "out of order, or of classes"),
+        (lambda record: record.update(classes=["one"]), "its logits are"),
+        (lambda record: record.update(rows=True), "or how many rows"),
+        (lambda record: record["made"].update(classifier_revision=5), "its classifier_revision is '5'"),
+        (lambda record: record["made"].update(dataset=["x"]), r"its dataset is \"\['x'\]\""),
+        (lambda record: record["made"].update(skipped="7"), "its skipped is '7'"),
+        (lambda record: record["made"].update(public=1), "its public is '1'"),
+        (lambda record: record["made"].update(versions={"torch": 2}), "its versions"),
+        (lambda record: record["made"].pop("dataset"), "does not say who made"),
+        (lambda record: record["spaces"][0].update(revision="a" * 40), "gives a revision to 'contribution'"),
     ],
 )
 def test_a_description_that_does_not_fit_is_a_sentence(references, tmp_path, change, words):
@@ -151,8 +161,6 @@ def test_a_folder_of_something_else_is_neither_read_nor_replaced(references, tmp
 
 def test_references_of_another_classifier_are_refused_with_the_remedy(classifier, references):
     references.check(classifier)
-    from dataclasses import replace
-
     weaker = ColourCounter(0.01)
     with torch.no_grad():
         weaker.features.weight[0] *= 0.5
@@ -190,6 +198,41 @@ def test_a_broken_picture_among_good_ones_is_skipped_and_counted(classifier):
     assert "broken" not in built.keys
 
 
+def test_a_picture_whose_answer_is_not_finite_is_skipped_with_a_sentence():
+    def transform(image: Image.Image) -> torch.Tensor:
+        pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) / 255
+        return pixels * (1e38 if pixels.mean() > 0.99 else 1)
+
+    overflowing = Classifier.from_module(SmallNet(), labels=["a", "b", "c"], transform=transform)
+    rows = pictures(9)
+    white = ("white", "red", lambda: Image.new("RGB", (40, 40), "white"))
+    rows.sources = [*rows.sources[:4], white, *rows.sources[4:]]
+    built = build_references(overflowing, rows, batch_size=4, embedder=["contribution", "target-layer"])
+    assert len(built) == 9
+    assert built.logits.isfinite().all()
+    assert built.made.skipped == 1
+    assert rows.skipped["white"].startswith("What the classifier or an embedder makes of it is not finite")
+    assert built.fidelity["contribution"]["n"] == 9
+
+    rows.sources = [white]
+    with pytest.raises(DatasetError, match=r"None of the 1 pictures of colours could be read. .* is not finite"):
+        build_references(overflowing, rows)
+
+
+def test_pictures_that_keep_their_proportions_are_embedded_as_if_alone():
+    def transform(image: Image.Image) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) / 255
+
+    classifier = Classifier.from_module(SmallNet(), labels=["a", "b", "c"], transform=transform)
+    sizes = [(40, 40), (40, 40), (56, 40), (40, 40), (40, 64), (40, 64)]
+    made = [(f"row {i}", "red", picture(i).resize(size)) for i, size in enumerate(sizes)]
+    built = build_references(classifier, from_pairs("wide", made), batch_size=4, fidelity=False)
+    for row, key in enumerate(built.keys):
+        alone = classifier.logits(transform(made[int(key[4:])][2])[None])[0]
+        assert torch.allclose(built.logits[row], alone, atol=1e-5)
+        assert built.picture(row).size == sizes[int(key[4:])]
+
+
 def test_a_dataset_without_a_readable_picture_is_a_sentence(classifier):
     rows = pictures(2)
     rows.sources = [("a", "red", lambda: b"no"), ("b", "red", lambda: b"picture")]
@@ -212,6 +255,40 @@ def test_published_references_come_back_by_id_and_show_in_the_viewer(references,
     rows = datasets.load_dataset("alice/colours-references", split="train", token="hf_alice")
     assert rows[5]["image"].size == references.picture(5).size
     assert rows[5]["predicted"] == references.class_names[references.predicted[5]]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_colours_of_pictures_that_are_not_public_are_not_passed_on(classifier, tmp_path, first):
+    names = ["contribution", "pixels"]
+    rows = replace(pictures(12), public=False)
+    private = build_references(classifier, rows, embedder=[names[first], names[1 - first]])
+    private.save(tmp_path / "mine")
+    assert set(load_references(tmp_path / "mine").spaces) == set(names), "one's own folder keeps them"
+
+    (tmp_path / "draft").mkdir()
+    private.save(tmp_path / "draft")
+    private.write(tmp_path / "draft", named="alice/shown")
+    assert sorted(path.name for path in (tmp_path / "draft").iterdir()) == [
+        "README.md", "embeddings.safetensors", "references.json", "rows.parquet",
+    ]  # fmt: skip
+    shown = load_references(tmp_path / "draft")
+    assert list(shown.spaces) == list(shown.fidelity) == ["contribution"]
+    assert shown.made == replace(private.made, embedder="contribution")
+    assert torch.equal(shown.space().vectors, private.spaces["contribution"].vectors)
+    assert list(shown.pictures) == [None] * 12
+    card = (tmp_path / "draft" / "README.md").read_text()
+    assert "The embeddings by `pixels` are left out, too" in card
+
+    alone = replace(private, spaces={"pixels": private.spaces["pixels"]})
+    with pytest.raises(ReferencesError, match="from which small pictures could be drawn, and colours is not public"):
+        alone.write(tmp_path / "draft", named="alice/shown")
+
+
+def test_colours_of_public_pictures_are_passed_on(classifier, tmp_path):
+    public = build_references(classifier, pictures(12), embedder=["contribution", "pixels"], fidelity=False)
+    public.write(tmp_path, named="alice/shown")
+    assert list(load_references(tmp_path).spaces) == ["contribution", "pixels"]
+    assert "are left out" not in (tmp_path / "README.md").read_text()
 
 
 def test_a_dataset_without_references_says_that_it_can_be_embedded(hub):

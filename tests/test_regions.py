@@ -26,6 +26,31 @@ class DeepHead(SmallNet):
         return self.head(torch.tanh(self.middle(self.after(self.body(self.stem(pixels))).mean((-2, -1)))))
 
 
+class Ended(SmallNet):
+    """Its one linear map is not the last thing that it does."""
+
+    def __init__(self, end, classes=3) -> None:
+        super().__init__(classes, seed=3)
+        self.end = end
+        with torch.no_grad():
+            self.head.weight.mul_(8)
+
+    def forward(self, pixels):
+        return self.end(super().forward(pixels))
+
+
+class Cosine(SmallNet):
+    """Answers with cosines; the one linear map of as many outputs as classes is a gate."""
+
+    def forward(self, pixels):
+        read = self.after(self.body(self.stem(pixels))).mean((-2, -1))
+        read = read * (1 + self.head(read).sigmoid().mean(1, keepdim=True))
+        return 10 * nn.functional.normalize(read) @ nn.functional.normalize(torch.eye(16)[:, :3] + 0.1, dim=0)
+
+
+ENDS = [lambda z: z.softmax(-1), lambda z: z**3, torch.sigmoid]
+
+
 def with_added(module, vector):
     with torch.no_grad():
         module.head.weight.add_(vector)
@@ -199,6 +224,32 @@ def test_where_the_head_is_more_the_discriminant_is_scouts_and_says_so():
     assert found.caption.endswith(SCOUT)
     assert found.raw.min() >= 0
     assert found.raw.max() > 0
+
+
+@pytest.mark.parametrize("module", [*map(Ended, ENDS), Cosine()], ids=["softmax", "cube", "sigmoid", "cosine"])
+def test_a_linear_map_that_does_not_give_the_answer_is_no_head_and_proves_nothing(module):
+    classifier = classifier_of(module)
+    assert classifier.head == "head", "one that could be it, not asked yet"
+    passed = passed_of(classifier)
+    assert passed.penultimate is None
+    assert told_by_head(passed, passed.score([0, 1, 2])) is None
+    found = explain(classifier, noise(), "discriminant")["discriminant"][0]
+    assert not found.facts["exact"]
+    assert found.caption.endswith(SCOUT)
+
+
+def test_the_head_of_a_yes_or_no_and_of_a_picture_that_overflows_is_still_the_head():
+    for classes in (1, 3):
+        classifier = classifier_of(SmallNet(classes, seed=3), classes=classes)
+        pixels = torch.stack([classifier.transform(noise(seed=seed)) for seed in range(2)])
+        pixels[1] *= 1e38
+        with tap(classifier) as run:
+            passed = run(pixels)
+        assert not passed.logits[1].isfinite().all()
+        score = passed.score([1, 1])
+        told = told_by_head(passed, score)
+        bias = classifier.module.head.bias[-1 if classes == 1 else 1]
+        torch.testing.assert_close(told[0] + bias, score[0], rtol=1e-4, atol=1e-5)
 
 
 def test_scout_is_its_equation():

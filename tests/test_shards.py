@@ -180,6 +180,24 @@ def test_the_key_knows_what_the_result_depends_on(classifier, tmp_path):
     assert building.Building(classifier, other_picture, embedders, 4, 8).work.key != first
 
 
+def test_shards_of_other_pictures_in_memory_are_not_gone_on_with(classifier):
+    options = {"shard_rows": 20, "batch_size": 10, "fidelity": False}
+
+    def stop(share, _stage):
+        if share > 0.5:
+            raise CancelledError("Stopped.")
+
+    with pytest.raises(CancelledError, match="2 of 3 shards are kept"):
+        building.build_references(classifier, colours(60), progress=stop, **options)
+    changed = colours(60)
+    key, label, _ = changed.sources[1]  # not among those that were once looked at
+    changed.sources = [changed.sources[0], (key, label, changed.sources[50][2]), *changed.sources[2:]]
+    resumed = building.build_references(classifier, changed, **options)
+    fresh = building.build_references(classifier, changed, resume=False, **options)
+    assert list(resumed.digests) == list(fresh.digests)
+    assert resumed.digests[list(resumed.keys).index("row 1")] == resumed.digests[list(resumed.keys).index("row 50")]
+
+
 def test_nothing_to_read_in_any_shard_is_a_sentence(classifier):
     rows = colours(10)
     rows.sources = [(key, label, lambda: b"no") for key, label, _ in rows.sources]

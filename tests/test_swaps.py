@@ -2,6 +2,7 @@
 
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from toy_networks import classifier_of
 from xaihub.building import build_references
 from xaihub.datasets import from_pairs
 from xaihub.discriminant import margin_map
+from xaihub.embedders import Batch
 from xaihub.explaining import explain, explain_query
+from xaihub.found import place_of
 from xaihub.loading import load_classifier
 from xaihub.methods import FEW_PASSES, METHODS, Query
 from xaihub.passes import tap
-from xaihub.swaps import Candidate, boxes_of, changed, composite, lengths, smallest_flip, swap_order
+from xaihub.quality import plausibility
+from xaihub.swaps import Candidate, boxes_of, changed, composite, lengths, numbers, smallest_flip, swap_order
 from xaihub.synthetic import PARTS, deciding_parts, paper_pets
 
 
@@ -111,6 +115,7 @@ def test_never_all_cells_are_swapped_and_fine_grids_are_tried_in_steps():
     assert lengths(6) == [1, 2, 3, 4, 5]
     assert lengths(65) == list(range(1, 65))
     assert lengths(441) == list(range(7, 441, 7))
+    assert [numbers(lengths(cells)) for cells in (2, 6, 441)] == ["1", "1 to 5", "7, 14, 21 and so on to 434"]
 
 
 class Asked:
@@ -197,6 +202,28 @@ def test_a_vector_added_to_all_rows_of_the_head_changes_neither_order_nor_swap(c
         orders.append(swap_order(own.round(decimals=4), theirs.round(decimals=4)).tolist())
     assert swaps[0] == swaps[1]
     assert orders[0] == orders[1]
+
+
+def test_where_not_every_number_of_cells_was_asked_it_says_which(classifier, references, monkeypatch):
+    for module in ("counterfactuals", "swaps"):
+        monkeypatch.setattr(f"xaihub.{module}.lengths", partial(lengths, levels=8))
+    query = Query(classifier, spotted({(1, 4): "red"}, 99), references=references, against="blue")
+    found = explain_query(query, ["swap"])
+    assert found["swap"][0].facts["cells"] == 1
+    said = found.notes["swap"][-1]
+    assert said.startswith("Not every number of cells was asked: 3, 6, 9 and so on to 21 of 24, until one changed")
+    assert "1 is the smallest that was found; fewer may do" in said
+
+
+def test_a_composite_is_not_typical_of_its_class_by_the_picture_that_it_is_made_of(classifier, references):
+    query = Query(classifier, spotted({(1, 4): "red"}, 99), references=references, against="blue")
+    found = explain_query(query, ["swap"])["swap"][0]
+    place, giver = place_of(query), references.keys.index(found.facts["key"])
+    with tap(classifier) as run:
+        passed = run(classifier.transform.pixels_of(found.image)[None])
+    vector = place.embedder.embed(Batch((found.image,), passed))
+    with_it, without = (plausibility(query, place, vector, 2, out=out)[0] for out in ([], [giver]))
+    assert found.facts["plausibility"] == without != with_it
 
 
 def test_where_no_swap_flips_it_says_what_was_tried(classifier):

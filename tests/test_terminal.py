@@ -147,11 +147,36 @@ def test_a_folder_that_was_built_before_is_published_as_it_is(place, alice, caps
     from xaihub.__main__ import main
 
     (place / "built").mkdir()
-    load_references("xaihub/paper-pets").write(place / "built", named="alice/starter")
-    assert main(["publish", str(place / "built"), "--to", "alice/starter"]) == 0
-    assert set(alice.repo("alice/starter", "dataset").head.files) >= {"references.json", "rows.parquet"}
+    built = load_references("xaihub/paper-pets")
+    built.write(place / "built", named="alice/starter")
+    (place / "built" / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in (place / "built").iterdir()}
+    alice.add_files("alice/starter", {"embeddings-gone.safetensors": b"of an embedder before"}, repo_type="dataset")
+    assert main(["publish", str(place / "built"), "--to", "alice/starter", "--public"]) == 0
+    assert {path.name: path.read_bytes() for path in (place / "built").iterdir()} == before
+    files = alice.repo("alice/starter", "dataset").head.files
+    assert {name for name in files if name != ".gitattributes"} == set(before)
+    assert load_references("alice/starter").fidelity == built.fidelity
     assert main(["publish", str(place), "--to", "alice/nothing"]) == 2
     assert "it is neither a dataset, nor references, nor a classifier" in capsys.readouterr().err
+
+
+def test_the_publish_command_copies_references_and_keeps_back_what_is_private(place):
+    from dataclasses import replace
+
+    from xaihub import load_references
+    from xaihub.__main__ import main
+
+    built = load_references("xaihub/paper-pets")
+    replace(built, made=replace(built.made, public=False)).save(place / "built")
+    assert main(["publish", "built", "--to", "./shown"]) == 0
+    assert "pixels" in built.spaces, "else there is nothing to keep back"
+    assert not (place / "shown" / "embeddings-pixels.safetensors").exists()
+    shown = load_references(place / "shown")
+    assert list(shown.spaces) == [name for name in built.spaces if name != "pixels"]
+    assert list(shown.pictures) == [None] * len(built)
+    assert list(shown.keys) == list(built.keys)
+    assert set(load_references(place / "built").spaces) == set(built.spaces), "one's own stay as they were"
 
 
 def test_being_told_to_end_leaves_no_draft(place):

@@ -108,7 +108,7 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
 _KINDS: Mapping[str, tuple[hub.RepoType, tuple[str, ...]]] = {
     "dataset.json": ("dataset", ("data/*.parquet",)),
-    "references.json": ("dataset", ()),
+    "references.json": ("dataset", ("embeddings-*.safetensors",)),
     "config.json": ("model", ("*.safetensors",)),
 }
 
@@ -123,19 +123,28 @@ def _publish(arguments: argparse.Namespace) -> None:
         )
     kind, owned = _KINDS[mark]
     with delivering(arguments, kind=kind, mark=mark, owned=owned, message=f"Publish {folder.name}") as draft:
-        shutil.copytree(folder, draft, dirs_exist_ok=True)
-        _rename(draft, mark, arguments)
+        if mark == "references.json":
+            _references_into(draft, folder, arguments)
+        else:
+            shutil.copytree(folder, draft, dirs_exist_ok=True)
+            _rename(draft, mark, arguments)
+
+
+def _references_into(draft: Path, folder: Path, arguments: argparse.Namespace) -> None:
+    """Written anew, without what may not be passed on; beside them whatever else the folder holds."""
+    from xaihub import load_references
+
+    written = ("references.json", "embeddings*.safetensors", "rows.parquet", "README.md")
+    shutil.copytree(folder, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*written))
+    load_references(folder.resolve()).write(draft, named=arguments.to, classifier=arguments.model)
 
 
 def _rename(draft: Path, mark: str, arguments: argparse.Namespace) -> None:
     """Writes the card anew under the name that strangers will load it by; a card of somebody's own stays."""
-    from xaihub import load_references
     from xaihub.cards.dataset import dataset_card
     from xaihub.cards.model import write_card
 
-    if mark == "references.json":
-        load_references(draft).write(draft, named=arguments.to, classifier=arguments.model)
-    elif mark == "dataset.json":
+    if mark == "dataset.json":
         report = json.loads((draft / mark).read_text("utf-8"))
         (draft / "README.md").write_text(hub.card_text(*dataset_card(report, arguments.to, licence=None)), "utf-8")
     elif (draft / "training.json").is_file():

@@ -128,7 +128,8 @@ class Classifier:
     def head(self) -> str:
         """The name of the linear map that gives the logits; "" where the network ends in another way.
 
-        Asked of the network only where several could be it.
+        Asked of the network only where several could be it. Where one alone could, each tapped pass asks whether it is:
+        `Pass.entered` is None where the network goes on after it.
         """
         one = 1 if len(self.labels) == 2 and self.activation == "sigmoid" else 0  # a yes or no, see `_logits_of`
         known = candidates(self.module, one or len(self.labels))
@@ -143,7 +144,7 @@ class Classifier:
 
         with torch.no_grad(), watching(known, see):
             logits = forward(pixels)
-        return the_head(given, logits[:, one:])
+        return the_head(given, logits)
 
     @cached_property
     def no_attention(self) -> str:

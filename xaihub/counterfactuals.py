@@ -19,7 +19,7 @@ from xaihub.passes import tap
 from xaihub.quality import SUSPICIOUS, boundary, diversity, plausibility
 from xaihub.records import Evidence, Facts
 from xaihub.references import Neighbour
-from xaihub.swaps import Candidate, Flip, boxes_of, changed, lengths, smallest_flip, swap_order
+from xaihub.swaps import Candidate, Flip, boxes_of, changed, lengths, numbers, smallest_flip, swap_order
 from xaihub.unlike import candidates, nearest_first
 
 __all__ = ["counterfactuals", "semifactuals", "swap"]
@@ -33,7 +33,8 @@ def counterfactuals(query: Query) -> tuple[Evidence, ...]:
 
     Nearest unlike neighbours (Dasarathy, 1991), by the classifier's own prediction: filtered by the dataset's label,
     many would be pictures that it calls the same. The class is the runner-up unless another one is asked for. Of the
-    nearest, those come first whose label agrees, and that the classifier is sure of.
+    nearest, those come first whose label agrees, and that the classifier is sure of. It is asked again about each
+    stored picture: what it then calls something else is flagged and comes last.
     """
     place = place_of(query)
     out = left_out(query, place, "counterfactuals")
@@ -44,9 +45,14 @@ def counterfactuals(query: Query) -> tuple[Evidence, ...]:
     lies = boundary(query, place, out)
     if lies["where"] == SUSPICIOUS:
         query.note("counterfactuals", "The nearest picture of another class lies nearer than any of its own class.")
+    said = _asked_again(query, seen)
+    found = sorted(found, key=lambda neighbour: said.get(neighbour.row, (True, ""))[0] is False)  # flagged ones last
     vectors = place.vectors([neighbour.row for neighbour in found])
     far, shown_apart = _plausible(query, place, found, vectors), diversity(place, vectors)
-    cards = [{**lies, "valid": True, "plausibility": each, "diversity": shown_apart} for each in far]
+    cards: list[Facts] = []
+    for neighbour, each in zip(found, far, strict=True):
+        valid, now = said.get(neighbour.row, (None, None))
+        cards.append({**lies, "valid": valid, "asked again": now, "plausibility": each, "diversity": shown_apart})
     return _against(query, place, "counterfactual", found, seen, cards)
 
 
@@ -90,11 +96,12 @@ def _most(classifier: Classifier) -> int:
 
 @method("swap", needs=("target layer", "references"), title="Patch swap", passes=_most)
 def swap(query: Query) -> tuple[Evidence, ...]:
-    """The fewest cells of a counterfactual that, put into the picture itself, make the classifier call it that.
+    """A few cells of a counterfactual that, put into the picture itself, make the classifier call it that.
 
     After Goyal et al., 2019 (arXiv:1904.07451). Cells stay in their place and are taken in the order of what they do
     for the margin in feature space; each composite is a real picture that the whole classifier is asked about. Of the
-    five nearest candidates the one with the fewest cells is shown, then the nearest.
+    five nearest candidates the one with the smallest number of cells found is shown, then the nearest. On grids of more
+    than 65 cells not every number is asked; a note says which.
     """
     place = place_of(query)
     out = left_out(query, place, "swap")
@@ -109,7 +116,25 @@ def swap(query: Query) -> tuple[Evidence, ...]:
     if flip is None:
         query.note("swap", _none_found(query, givers, asked))
         return ()
-    return (_swapped(query, place, givers, flip, asked),)
+    steps = lengths(flip.swapped.size)
+    if steps[0] > 1:
+        query.note(
+            "swap",
+            f"Not every number of cells was asked: {numbers(steps)} of {flip.swapped.size}, until one changed the"
+            f" answer, then the numbers between it and the one before. {flip.cells} is the smallest that was found;"
+            " fewer may do.",
+        )
+    return (_swapped(query, place, givers, flip, asked, out),)
+
+
+def _asked_again(query: Query, seen: Seen) -> dict[int, tuple[bool, str]]:
+    """Row -> whether the classifier calls the picture that is stored what its references say, and what it calls it."""
+    if seen.passed is None or query.references is None:
+        return {}
+    now = seen.passed.logits.detach().argmax(1).tolist()
+    said = query.references.predicted[list(seen.rows)].tolist()
+    labels = query.classifier.labels
+    return {row: (a == b, labels[a]) for row, a, b in zip(seen.rows, now, said, strict=True)}
 
 
 def _plausible(query: Query, place: Place, found: Sequence[Neighbour], vectors: Tensor) -> list[float | None]:
@@ -155,6 +180,8 @@ def _against(
         adds = neighbour.row in seen.rows and bool(exact[seen.rows.index(neighbour.row)])
         own, label = references.class_names[references.predicted[neighbour.row]], references.class_names[against]
         says = f"Marked is what speaks for {own!r} rather than {label!r}." if neighbour.row in seen.rows else ""
+        if card.get("valid") is False:
+            says = f"The stored picture is called {card['asked again']!r} when asked again. {says}"
         if kind == "semifactual":
             way = f"It lies nearer to the nearest {label!r} than your picture does. " if card["on the way"] else ""
             says = f"Even if it looked like this, the classifier would still say {own!r}. {way}{says}"
@@ -203,18 +230,21 @@ def _search(query: Query, givers: Sequence[_Giver]) -> tuple[Flip | None, int]:
 def _none_found(query: Query, givers: Sequence[_Giver], asked: int) -> str:
     wanted = " or ".join(sorted({repr(query.classifier.labels[giver.target]) for giver in givers}))
     cells = query.activations[0].numel()
+    tried = numbers(lengths(cells))
     return (
-        f"No pixel counterfactual was found: of {asked} pictures with 1 to {cells - 1} of {cells} cells from the"
+        f"No pixel counterfactual was found: of {asked} pictures with {tried} of {cells} cells from the"
         f" {len(givers)} nearest references, the classifier calls none {wanted}."
     )
 
 
-def _swapped(query: Query, place: Place, givers: Sequence[_Giver], flip: Flip, asked: int) -> Evidence:
+def _swapped(
+    query: Query, place: Place, givers: Sequence[_Giver], flip: Flip, asked: int, out: NDArray[np.int64]
+) -> Evidence:
     """The composite, with what the classifier said before and says now."""
     giver, own, labels = givers[flip.candidate], query.prediction.index, query.classifier.labels
     before, after = (query.classifier.probabilities(logits).tolist() for logits in (flip.before, flip.after))
     target, key, of = giver.target, place.references.keys[giver.row], flip.swapped.size
-    near, typical = query.once(("composite", flip), lambda: _lies(query, place, flip.picture, giver))
+    near, typical = query.once(("composite", flip), lambda: _lies(query, place, flip.picture, giver, out))
     return Evidence(
         flip.picture,
         f"With {flip.cells} of {of} cells from {key}, the classifier says {labels[target]!r} at {after[target]:.0%}"
@@ -244,10 +274,15 @@ def _swapped(query: Query, place: Place, givers: Sequence[_Giver], flip: Flip, a
     )
 
 
-def _lies(query: Query, place: Place, picture: Image.Image, giver: _Giver) -> tuple[float, float | None]:
-    """How far a composite lies from the query, and how typical of its new class it is."""
+def _lies(
+    query: Query, place: Place, picture: Image.Image, giver: _Giver, out: NDArray[np.int64]
+) -> tuple[float, float | None]:
+    """How far a composite lies from the query, and how typical of its new class it is.
+
+    Of both pictures that it is made of, the rows (`out` are the query's) are left out: near them it lies anyway.
+    """
     with tap(query.classifier) as run:
         passed = run(query.classifier.transform.pixels_of(picture)[None])
     vector = place.embedder.embed(Batch((picture,), passed, query.classifier.activation)).detach().float().cpu()
     near = place.distances(place.vector, vector)[0]
-    return near, plausibility(query, place, vector, giver.target)[0]
+    return near, plausibility(query, place, vector, giver.target, out=[giver.row, *out.tolist()])[0]

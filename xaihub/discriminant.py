@@ -22,7 +22,7 @@ Targets = Tensor | list[int]
 
 
 def _cost(classifier: Classifier) -> int:
-    """One pass to find the bias of a head that is not known."""
+    """One pass to find the bias of a head that is not known; also of one that only the pass finds to be none."""
     return 0 if classifier.head else 1
 
 

@@ -80,10 +80,10 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class PassEmbedder:
-    """An embedder that reads the classifier's own pass."""
+    """An embedder that reads the classifier's own pass over a batch."""
 
     name: str
-    read: Read
+    read: Callable[[Batch], Tensor]
     alike: str
     weights: Callable[[Batch, Targets], Tensor] | None = None
     leaks: bool = False
@@ -95,7 +95,7 @@ class PassEmbedder:
         return self.weights is not None
 
     def embed(self, batch: Batch) -> Tensor:
-        return self.read(batch.passed).detach()
+        return self.read(batch).detach()
 
     def weigh(self, batch: Batch, targets: Targets) -> Tensor | None:
         return None if self.weights is None else self.weights(batch, targets).detach()
@@ -128,7 +128,7 @@ def embedder(
     """Registers a function from a pass over N pictures to vectors (N, K)."""
 
     def register(read: Read) -> Read:
-        EMBEDDERS.add(name, PassEmbedder(name, read, alike, weights, leaks))
+        EMBEDDERS.add(name, PassEmbedder(name, lambda batch: read(batch.passed), alike, weights, leaks))
         return read
 
     return register
@@ -175,15 +175,13 @@ def contribution(passed: Pass) -> Tensor:
     return decided_by(passed)
 
 
-@embedder("c-hp", alike="each owes its own predicted class to the same features (as published)", leaks=True)
-def own_contribution(passed: Pass) -> Tensor:
+def own_contribution(batch: Batch) -> Tensor:
     """(N, K), z times W[c] with each picture's OWN predicted class c: C-HP as published, for comparison only.
 
     It leaks the label: with two classes W[0] is -W[1] up to a constant, so that pictures of different predicted
     classes lie in opposite orthants whatever the features are, and neighbours agree by construction.
     """
-    batch = Batch((), passed)
-    return decided_by(passed) * decision_weights(batch, passed.logits.detach().argmax(1))
+    return decided_by(batch.passed) * decision_weights(batch, batch.passed.logits.detach().argmax(1))
 
 
 def _colours(picture: Image.Image) -> Tensor:
@@ -192,4 +190,7 @@ def _colours(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(small, dtype=np.float32).ravel() / 255 - 0.5)
 
 
+_AS_PUBLISHED = "each owes its own predicted class to the same features (as published)"
+
+EMBEDDERS.add("c-hp", PassEmbedder("c-hp", own_contribution, _AS_PUBLISHED, leaks=True))
 EMBEDDERS.add(PIXELS, PixelEmbedder())

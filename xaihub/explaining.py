@@ -18,6 +18,7 @@ from xaihub import lookalikes  # noqa: F401
 # isort: split
 from xaihub import counterfactuals  # noqa: F401
 from xaihub.classifier import Classifier
+from xaihub.embedders import Embedder
 from xaihub.errors import ReferencesError, TargetLayerError
 from xaihub.hooks import recording
 from xaihub.images import PictureLike, open_picture
@@ -37,6 +38,7 @@ def explain(
     target: str | int | None = None,
     references: ReferenceSet | None = None,
     k: int = 3,
+    embedders: Sequence[Embedder] = (),
 ) -> Explanation:
     """Why the classifier answered as it did on one picture; one forward pass serves the prediction and every map.
 
@@ -47,6 +49,8 @@ def explain(
         target: the class to explain, by label or index; None for the predicted one.
         references: where twins and counterfactuals are searched.
         k: how many of each.
+        embedders: those that the references were built with and that no name leads to, such as
+            `load_embedder(folder)`; taken where name and revision are those of the references.
 
     Raises:
         PictureError: the picture cannot be read.
@@ -54,7 +58,7 @@ def explain(
         ReferencesMismatchError: the references belong to another classifier.
         TargetLayerError: a method that was asked for needs a layer that shows where, or attention, and there is none.
     """
-    query = Query(classifier, open_picture(image), target=target, references=references, k=k)
+    query = Query(classifier, open_picture(image), target=target, references=references, k=k, embedders=embedders)
     return explain_query(query, [methods] if isinstance(methods, str) else methods)
 
 

@@ -7,7 +7,7 @@ kept within the predicted class, or knows that class, agreement is no merit (`le
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ def measure(
     Args:
         queries: held-out pictures as the same classifier and embedders see them; without them each reference is asked
             about among the others (leave one out).
-        count: how many are asked about at most, evenly from the predicted classes.
+        count: how many are asked about at most, in proportion to the predicted classes.
 
     Raises:
         CancelledError: from `progress`.
@@ -81,6 +81,8 @@ def measure(
     for i, (name, space) in enumerate(references.spaces.items()):
         progress(0.7 + 0.3 * i / len(references.spaces), f"Asking {len(rows):,} pictures for their neighbours ({name})")
         found, used = _searched(references, asked, rows, name, weights.get(name), out).compact()
+        if not len(used):  # each is a copy of all others: there is nobody to ask
+            continue
         figures[name] = summary(found, _sides(classifier, asked, rows), _sides(classifier, references, used)) | {
             "n": len(rows),
             "leak_free": not space.leaks,
@@ -92,11 +94,16 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """What the classifier says of some pictures: predicted (N,), probabilities (N, C) and logits (N, C)."""
+    """What the classifier says of some pictures: predicted (N,), probabilities (N, C) and logits (N, C).
+
+    Attributes:
+        activation: whether its classes exclude each other (softmax), so that probabilities add up to 1, or not.
+    """
 
     predicted: Rows
     probabilities: Floats
     logits: Floats
+    activation: Literal["softmax", "sigmoid"] = "softmax"
 
 
 def summary(found: Found, asked: Sides, references: Sides) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def summary(found: Found, asked: Sides, references: Sides) -> dict[str, Any]:
     """
     nearest, like = found.nearest, found.like
     agree = {k: _majorities(references.predicted, nearest[:, :k]) == asked.predicted for k in AT}
-    error = _probability_errors(asked.probabilities, references.probabilities, nearest[:, :_SHOWN])
+    error = _probability_errors(asked.probabilities, references.probabilities, nearest[:, :_SHOWN], asked.activation)
     known = like >= 0
     mine, theirs = _margins(asked.logits, asked.predicted), _margins(references.logits, references.predicted)[like]
     return {
@@ -120,7 +127,7 @@ def summary(found: Found, asked: Sides, references: Sides) -> dict[str, Any]:
 def sides(classifier: Classifier, logits: Tensor, predicted: Rows) -> Sides:
     """The record of logits (N, C)."""
     probabilities = classifier.probabilities(logits.float()).double().numpy()
-    return Sides(predicted, probabilities, logits.double().numpy())
+    return Sides(predicted, probabilities, logits.double().numpy(), classifier.activation)
 
 
 def _sides(classifier: Classifier, references: ReferenceSet, rows: Rows) -> Sides:
@@ -185,14 +192,18 @@ def _majorities(predicted: Rows, nearest: Rows) -> Rows:
     return answers
 
 
-def _probability_errors(asked: Floats, references: Floats, nearest: Rows) -> Floats:
-    """(Q,) the total variation between each picture's probabilities and the mean of its neighbours'.
+def _probability_errors(
+    asked: Floats, references: Floats, nearest: Rows, activation: Literal["softmax", "sigmoid"] = "softmax"
+) -> Floats:
+    """(Q,) from 0 to 1, how far each picture's probabilities lie from the mean of its neighbours'.
 
-    Half the sum of differences: 0 where they are the same, 1 where they share no class.
+    Where classes exclude each other the total variation, half the sum of the differences: 1 where they share no class.
+    Where each class has its own yes or no, the mean of the classes' differences: half their sum may be far above 1.
     """
     there = nearest >= 0
     means = (references[nearest] * there[..., None]).sum(1) / np.maximum(1, there.sum(1))[:, None]
-    errors = np.abs(asked - means).sum(1) / 2
+    apart = np.abs(asked - means)
+    errors = apart.mean(1) if activation == "sigmoid" else apart.sum(1) / 2
     return errors[there.any(1)]
 
 

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from xaihub.embedders import Embedder
-from xaihub.errors import ReferencesError
+from xaihub.embedders import EMBEDDERS, Embedder
+from xaihub.errors import ReferencesError, ReferencesMismatchError, UnknownNameError, XaihubError
 from xaihub.hub_embedders import load_embedder
 from xaihub.images import perceptual_hash, pixel_digest
 from xaihub.methods import Query
 from xaihub.passes import Pass, tap
 from xaihub.records import Box, Evidence, Facts
 from xaihub.references import Neighbour, ReferenceSet
+from xaihub.spaces import Space
 
 __all__ = ["Place", "Seen", "distance", "evidence_of", "left_out", "none_of", "place_of", "see"]
 
@@ -80,19 +81,47 @@ def place_of(query: Query, space: str | None = None) -> Place:
     """Where the query lies in a space of its references, the first if none is named, as its predicted class sees it.
 
     Raises:
-        UnknownNameError: the references have no such space.
-        ReferencesMismatchError: the references belong to another classifier.
+        UnknownNameError: the references have no such space, or its embedder is a folder's and was not handed over.
+        ReferencesMismatchError: the references belong to another classifier, or their vectors to another embedder.
+        HubError, UnsupportedModelError: the space's embedder cannot be had from the Hub.
     """
     references = query.references
     if references is None:
         raise ValueError("Twins and counterfactuals need references; give `references=`.")
     references.check(query.classifier)
     chosen = references.space(space)
-    name, at = chosen.name, f"{chosen.name}@{chosen.revision}" if chosen.revision else chosen.name
-    embedder = query.once(("embedder", name), lambda: load_embedder(at, local=False, progress=query.progress))
+    embedder = _embedder_of(query, chosen)
     weights = embedder.weigh(query.batch, [query.prediction.index])
     vector = embedder.embed(query.batch)[0].detach().float().cpu()
-    return Place(references, name, embedder, vector, None if weights is None else weights[0].detach().float().cpu())
+    width = references.index(chosen.name).width
+    if width != len(vector):
+        raise ReferencesMismatchError(
+            f"The vectors of these references by {chosen.name!r} have {width:,} numbers, but that of your picture has"
+            f" {len(vector):,}, so none can be compared. Build the references again."
+        )
+    own = None if weights is None else weights[0].detach().float().cpu()
+    return Place(references, chosen.name, embedder, vector, own)
+
+
+def _embedder_of(query: Query, space: Space) -> Embedder:
+    """Ours by its name, whatever revision the references claim; else one that was handed over; else the Hub's."""
+    name, revision = space.name, space.revision
+    if name in EMBEDDERS:
+        return EMBEDDERS[name]
+    handed = {(each.name, each.revision): each for each in query.embedders}
+    if (name, revision) in handed:
+        return handed[name, revision]
+    key = "embedder", name, revision  # another revision is another embedder
+    if key not in query.memory and "/" not in name:
+        others = [f"{given!r} at {at}" for given, at in handed]
+        raise UnknownNameError(
+            f"There is no embedder called {name!r} here. If it is a folder of yours, hand it over as"
+            f" `embedders=[load_embedder(folder)]`, as it was (revision {revision})."
+            + (f" You gave {', '.join(others)}." if others else "")
+        )
+    at = f"{name}@{revision}" if revision else name
+    embedder: Embedder = query.once(key, lambda: load_embedder(at, local=False, progress=query.progress))
+    return embedder
 
 
 def left_out(query: Query, place: Place, name: str) -> NDArray[np.int64]:
@@ -127,7 +156,7 @@ def see(query: Query, references: ReferenceSet, rows: Sequence[int], name: str) 
     """The rows' pictures and one pass over them; kept, so another map needs no other pass. Missing ones are said."""
     key = ("neighbours", id(references), query.classifier.target_layer, tuple(rows))
     if key not in query.memory:
-        there, missing = _pictures(references, rows)
+        there, missing = _pictures(query, references, rows)
         size, passed = (query.view.pixels.shape[2], query.view.pixels.shape[3]), None
         if there:
             pixels = torch.stack([query.classifier.transform.pixels_of(image) for image in there.values()])
@@ -142,16 +171,39 @@ def see(query: Query, references: ReferenceSet, rows: Sequence[int], name: str) 
     return found
 
 
-def _pictures(references: ReferenceSet, rows: Sequence[int]) -> tuple[dict[int, Image.Image], str]:
-    """Row -> its picture where it is there, and why the first missing one is not."""
+def _pictures(query: Query, references: ReferenceSet, rows: Sequence[int]) -> tuple[dict[int, Image.Image], str]:
+    """Row -> its picture where it is there, and why the first missing one is not.
+
+    What others published may be broken, or no crop that the classifier sees, and as large as they like.
+    """
     there: dict[int, Image.Image] = {}
     missing = ""
     for row in rows:
         try:
-            there[row] = references.picture(row)
+            picture = references.picture(row)
         except ReferencesError as error:
             missing = missing or str(error)
+            continue
+        except XaihubError as error:
+            missing = missing or f"The picture of {references.keys[row]} cannot be used. {error}"
+            continue
+        if _is_crop(query, picture) and all(picture.size == other.size for other in there.values()):
+            there[row] = picture
+        else:
+            wide, high = picture.size
+            missing = missing or (
+                f"The picture of {references.keys[row]} is {wide:,} x {high:,} pixels, which is no crop that the"
+                " classifier sees."
+            )
     return there, missing
+
+
+def _is_crop(query: Query, picture: Image.Image) -> bool:
+    """Whether the classifier sees pictures of this size: the query's, or where proportions are kept, one it keeps."""
+    if picture.size == query.view.image.size:
+        return True
+    height, width = query.classifier.transform(picture).shape[1:]
+    return picture.size == (width, height)
 
 
 def evidence_of(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xaihub import hub, planning
+from xaihub import hub
 from xaihub.embedders import EMBEDDERS, Batch, Embedder, Targets
 from xaihub.errors import UnknownNameError
 from xaihub.families import FAMILIES, read_config, refuse_adapter, weight_files
@@ -16,7 +16,7 @@ from xaihub.families.backbones import TOKENIZERS, beside_weights, load_tower, re
 from xaihub.families.towers import Tower
 from xaihub.folders import folder_named
 from xaihub.loading import fetch_planned
-from xaihub.planning import Limits, Plan, refuse_parameters
+from xaihub.planning import Limits, Plan, digest_of, refuse_files, refuse_parameters, refuse_size
 from xaihub.progress import Progress, silent
 from xaihub.registry import nearest_name
 from xaihub.spaces import Kind
@@ -72,7 +72,7 @@ class HubEmbedder:
 
 
 def load_embedder(
-    name: str,
+    name: str | Plan,
     *,
     token: hub.Token = None,
     local: bool = True,
@@ -84,7 +84,8 @@ def load_embedder(
     """An embedder by its name: one of `EMBEDDERS`, or a network on the Hub.
 
     Args:
-        name: "contribution", "facebook/dinov2-small", "owner/name@revision", or a folder.
+        name: "contribution", "facebook/dinov2-small", "owner/name@revision", a folder, or the plan that
+            `plan_embedder` made with the same `words`.
         local: whether a folder on this machine may be named; never for a visitor.
         words: also the half that reads, for `embed_words`; otherwise it is neither loaded nor kept in memory.
         device: where the network runs, such as the classifier's; the vectors come back to the CPU.
@@ -94,11 +95,13 @@ def load_embedder(
         HubError: the files cannot be had.
         UnsupportedModelError: it does not describe pictures, or not here, and what would.
     """
-    name, limits = str(name).strip(), limits or Limits.from_environment()
-    if name in EMBEDDERS:
-        return EMBEDDERS[name]
-    progress(0.0, f"Looking at {name[:120]}")
-    plan = plan_embedder(name, token=token, local=local, words=words, limits=limits)
+    plan, limits = name, limits or Limits.from_environment()
+    if not isinstance(plan, Plan):
+        plan = str(plan).strip()
+        if plan in EMBEDDERS:
+            return EMBEDDERS[plan]
+        progress(0.0, f"Looking at {plan[:120]}")
+        plan = plan_embedder(plan, token=token, local=local, words=words, limits=limits)
     folder = fetch_planned(plan, token=token, progress=progress)
     progress(1.0, f"Loading {plan.repo_id}")
     tower = load_tower(folder, plan.config, plan.repo_id, words=words, device=device)
@@ -132,14 +135,14 @@ def _plan_folder(folder: Path, words: bool) -> Plan:
     held = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     config, files = _files(str(folder), held, lambda file: read_config(folder, file), words)
     seeing = [file for file in files if file not in TOKENIZERS]  # the same pictures' vectors with and without words
-    revision = planning._digest(folder, seeing)
+    revision = digest_of(folder, seeing)
     return Plan(str(folder), "transformers", revision, 0, None, files=files, folder=folder, config=config)
 
 
 def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, words: bool, limits: Limits) -> Plan:
     repo = hub.look(repo_id, revision=revision, token=token)
     config, files = _files(repo_id, repo.files, lambda file: hub.read_json(repo, file, token=token), words)
-    size = planning._refuse_size(repo_id, repo.files, files, limits)
+    size = refuse_size(repo_id, repo.files, files, limits)
     parameters = None
     if not reads_words(config):  # else a half of them never sees a picture; those that do are counted once loaded
         tensors = [file for file in files if file.endswith(".safetensors")]
@@ -159,5 +162,5 @@ def _files(where: str, held: Mapping[str, int], read: Read, words: bool) -> tupl
     weights = weight_files(held, where)
     beside = beside_weights(held, where, words=words)
     settings = [file for file in FAMILIES["transformers"].files if file in held]
-    planning._refuse_files(FAMILIES["transformers"], where, settings, read)
+    refuse_files(FAMILIES["transformers"], where, settings, read)
     return config, ("config.json", *beside, *weights)

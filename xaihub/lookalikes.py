@@ -1,6 +1,6 @@
 """What looks alike: the references that other eyes than the classifier's take for the picture."""
 
-from xaihub.errors import HubError, UnknownNameError, UnsupportedModelError
+from xaihub.errors import HubError, ReferencesMismatchError, UnknownNameError, UnsupportedModelError
 from xaihub.found import evidence_of, left_out, none_of, place_of, see
 from xaihub.methods import Query, method
 from xaihub.records import Evidence
@@ -28,8 +28,9 @@ def lookalikes(query: Query) -> tuple[Evidence, ...]:
     decided, predicted = place_of(query), query.prediction.index
     try:
         place = place_of(query, looks)
-    except (UnknownNameError, HubError, UnsupportedModelError) as error:  # it need not be here to search for twins
-        query.note("lookalikes", f"The network that judged their looks is not to be had. {error}")
+    except (UnknownNameError, HubError, UnsupportedModelError, ReferencesMismatchError) as error:
+        # it need not be here to search for twins
+        query.note("lookalikes", f"The network that judged their looks cannot judge your picture's. {error}")
         return ()
     found = place.nearest(query.k, predicted=predicted, leave_out=left_out(query, decided, "lookalikes"))
     if not found:

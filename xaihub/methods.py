@@ -1,7 +1,7 @@
 """What a method may look at (`Query`), and the table of all methods."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from xaihub.classifier import Classifier
-from xaihub.embedders import Batch
+from xaihub.embedders import Batch, Embedder
 from xaihub.passes import Pass, replay, tap
 from xaihub.preprocessing import View
 from xaihub.progress import Progress, silent
@@ -107,6 +107,7 @@ class Query:
         against: the class a counterfactual should be of; None for the runner-up, "any" for any other.
         k: how many examples.
         map: the method whose heatmap each example carries.
+        embedders: those that cannot be had by name, such as a folder's: the references name none but those of the Hub.
         progress: told of long work; what it raises ends the work.
     """
 
@@ -120,6 +121,7 @@ class Query:
         against: str | int | None = None,
         k: int = 3,
         map: str = "gradcam",  # noqa: A002  what it is
+        embedders: Sequence[Embedder] = (),
         progress: Progress = silent,
     ) -> None:
         self.classifier = classifier
@@ -128,6 +130,7 @@ class Query:
         self.against = against
         self.k = k
         self.map = map
+        self.embedders = tuple(embedders)
         self.progress = progress
         self.notes: dict[str, list[str]] = {}
         self.memory: dict[Any, Any] = {}  # passes that a method made; read by `once`

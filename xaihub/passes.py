@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from xaihub.classifier import Classifier
 from xaihub.errors import TargetLayerError
-from xaihub.heads import as_vectors
+from xaihub.heads import answers, as_vectors
 from xaihub.hooks import entering, evaluating, first_tensor, part_of, replace_tensor, watching
 from xaihub.target_layer import TargetLayer
 from xaihub.tracing import from_maps, to_maps
@@ -26,7 +26,8 @@ class Pass:
         logits: (N, C), with the graph above the first of the layers.
         layers: as they were asked for.
         calls: how often each of them ran; what it gave last is what counts.
-        entered: what entered the classifier's head, in the graph; None where no head is known.
+        entered: what entered the classifier's head, in the graph; None where no head is known, or what it gave is not
+            the logits: the network goes on after it, or it is none.
     """
 
     def __init__(
@@ -218,7 +219,11 @@ def tap(classifier: Classifier, layers: Sequence[TargetLayer] = ()) -> Iterator[
     head = classifier.module.get_submodule(classifier.head) if classifier.head else None
     kept: dict[str, Tensor] = {}
     entered: list[Any] = []
+    given: list[Any] = []
     calls: Counter[str] = Counter()
+
+    def give(_name: str, output: Any) -> None:
+        given.append(output.detach().clone() if torch.is_tensor(output) else None)  # what follows may overwrite it
 
     def keep(name: str, tensor: Tensor, output: Any) -> Any:
         calls[name] += 1
@@ -230,15 +235,25 @@ def tap(classifier: Classifier, layers: Sequence[TargetLayer] = ()) -> Iterator[
     def run(pixels: Tensor) -> Pass:
         kept.clear()
         entered.clear()
+        given.clear()
         calls.clear()
         logits = forward(pixels)
         tensors, size = [kept[layer.name] for layer in layers], (pixels.shape[2], pixels.shape[3])
-        read = entered[-1] if entered and torch.is_tensor(entered[-1]) else None
-        return Pass(logits, tensors, layers, size, dict(calls), read)
+        return Pass(logits, tensors, layers, size, dict(calls), _read(entered, given, logits))
 
-    watched = entering(head, entered.append) if head is not None else nullcontext()
-    with watched, listening(classifier, layers, keep) as forward:
+    with ExitStack() as watched:
+        if head is not None:
+            watched.enter_context(entering(head, entered.append))
+            watched.enter_context(watching({classifier.head: head}, give))
+        forward = watched.enter_context(listening(classifier, layers, keep))
         yield run
+
+
+def _read(entered: Sequence[Any], given: Sequence[Any], logits: Tensor) -> Tensor | None:
+    """What entered the head when it ran last, if what it then gave is the answer."""
+    if not entered or not given or not torch.is_tensor(entered[-1]) or given[-1] is None:
+        return None
+    return entered[-1] if answers(given[-1], logits) else None
 
 
 def replay(classifier: Classifier, passed: Pass, pixels: Tensor, change: Callable[[int, Tensor], Tensor]) -> Tensor:

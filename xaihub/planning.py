@@ -25,7 +25,9 @@ from xaihub.families import (
 from xaihub.folders import file_digest, folder_named
 from xaihub.registry import nearest_name
 
-__all__ = ["STARTER_FOLDER", "Limits", "Plan", "preflight", "refuse_parameters"]
+__all__ = [
+    "STARTER_FOLDER", "Limits", "Plan", "digest_of", "preflight", "refuse_files", "refuse_parameters", "refuse_size",
+]  # fmt: skip
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
 
@@ -129,8 +131,8 @@ def _plan_folder(folder: Path, name: str | None = None) -> Plan:
     found = family_of(config, where)
     weights = weight_files(files, where)
     beside = [file for file in found.files if file in files]
-    _refuse_files(found, where, beside, lambda file: read_config(folder, file))
-    revision = _digest(folder, [*weights, "config.json", *beside])
+    refuse_files(found, where, beside, lambda file: read_config(folder, file))
+    revision = digest_of(folder, [*weights, "config.json", *beside])
     licence = _licence(folder)
     return Plan(where, found.name, revision, 0, None, "image-classification", licence, folder=folder, config=config)
 
@@ -143,8 +145,12 @@ def _licence(folder: Path) -> str | None:
     return stated[1] if stated else None
 
 
-def _refuse_files(found: Family, where: str, files: list[str], read: Callable[[str], Mapping[str, Any]]) -> None:
-    """Asks the family about each JSON file it reads beside the config; one that is no JSON it has to do without."""
+def refuse_files(found: Family, where: str, files: list[str], read: Callable[[str], Mapping[str, Any]]) -> None:
+    """Asks the family about each JSON file it reads beside the config; one that is no JSON it has to do without.
+
+    Raises:
+        UnsupportedModelError: the family refuses one.
+    """
     for file in files:
         try:
             settings = read(file)
@@ -154,7 +160,7 @@ def _refuse_files(found: Family, where: str, files: list[str], read: Callable[[s
             raise UnsupportedModelError(f"{where} {reason}")
 
 
-def _digest(folder: Path, names: list[str]) -> str:
+def digest_of(folder: Path, names: list[str]) -> str:
     """40 hex digits that change with the files: what a commit sha is to a repository."""
     return hashlib.sha256("".join(file_digest(folder / name) for name in names).encode()).hexdigest()[:40]
 
@@ -170,7 +176,7 @@ def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Lim
         return hub.read_json(repo, name, token=token)
 
     found, config, files = _plan_files(repo_id, repo.files, read, repo.task)
-    size = _refuse_size(repo_id, repo.files, files, limits)
+    size = refuse_size(repo_id, repo.files, files, limits)
     tensors = [name for name in files if name.endswith(".safetensors")]
     parameters = hub.parameter_count(repo, tensors, token=token)
     refuse_parameters(repo_id, parameters, limits.parameters)
@@ -196,7 +202,7 @@ def _plan_kaggle(handle: str, version: int | None, limits: Limits, *, anonymous:
         return kaggle.read_json(listing, name, cache_folder())
 
     found, config, files = _plan_files(listing.repo_id, listing.files, read)
-    size = _refuse_size(listing.repo_id, listing.files, files, limits)
+    size = refuse_size(listing.repo_id, listing.files, files, limits)
     return Plan(
         listing.repo_id,
         found.name,
@@ -225,12 +231,16 @@ def _plan_files(
     found = family_of(config, where)
     weights = weight_files(held, where)
     beside = [name for name in found.files if name in held]
-    _refuse_files(found, where, beside, read)
+    refuse_files(found, where, beside, read)
     return found, config, ("config.json", *beside, *weights)
 
 
-def _refuse_size(where: str, held: Mapping[str, int], files: tuple[str, ...], limits: Limits) -> int:
-    """The bytes of the files to fetch, if this host takes so many."""
+def refuse_size(where: str, held: Mapping[str, int], files: tuple[str, ...], limits: Limits) -> int:
+    """The bytes of the files to fetch, if this host takes so many.
+
+    Raises:
+        TooLargeError: it does not.
+    """
     size = sum(held[name] for name in files)
     if size > limits.size:
         raise TooLargeError(

@@ -16,6 +16,8 @@ def reference_card(
     agreement: Mapping[str, int],
     repo_id: str,
     record: Mapping[str, Any],
+    *,
+    left_out: Sequence[str] = (),
 ) -> str:
     """The text of README.md.
 
@@ -25,6 +27,7 @@ def reference_card(
         agreement: "labelled" pictures whose label is one of the classifier's classes, and how many of them it "named".
         repo_id: what the references will be called: an id on the Hub, or a folder.
         record: what references.json says: of its "spaces", its "pictures" and its "fidelity".
+        left_out: spaces that are not passed on, since the pictures are not.
     """
     data = {
         "pretty_name": f"References of {made['classifier']}",
@@ -32,7 +35,7 @@ def reference_card(
         "task_categories": ["image-classification"],
         "configs": [{"config_name": "default", "data_files": "rows.parquet"}],
     }
-    return hub.card_text(data, _body(made, counts, agreement, repo_id, record))
+    return hub.card_text(data, _body(made, counts, agreement, repo_id, record, left_out))
 
 
 def _body(
@@ -41,6 +44,7 @@ def _body(
     agreement: Mapping[str, int],
     repo_id: str,
     record: Mapping[str, Any],
+    left_out: Sequence[str],
 ) -> str:
     at = f" at revision `{made['classifier_revision']}`" if made["classifier_revision"] else ""
     commit = f" at revision `{made['dataset_revision']}`" if made["dataset_revision"] else ""
@@ -98,7 +102,7 @@ checksums. Nothing is pickled.
 
 ## Limits
 
-{_terms(made["dataset"], record["pictures"])}
+{_terms(made["dataset"], record["pictures"], left_out)}
 
 A twin shows what this classifier treats alike, which is no proof that two pictures *are* alike; the neighbours in a
 class of few pictures are far away.
@@ -143,12 +147,16 @@ def _crops(pictures: bool) -> str:
     return "the crop that the classifier saw" if pictures else "an empty column for the picture"
 
 
-def _terms(dataset: str, pictures: bool) -> str:
+def _terms(dataset: str, pictures: bool, left_out: Sequence[str]) -> str:
     if pictures:
         return f"The pictures are copies, so the licence and the terms of `{dataset}` hold for them."
     return (
         f"`{dataset}` is not open to everyone, so its pictures are not passed on: who may read it sees them from there,"
         " each checked against the hash in its row, and the address of a row shows it on the Hub."
+        + "".join(
+            f" The embeddings by `{name}` are left out, too: small pictures could be drawn from them."
+            for name in left_out
+        )
     )
 
 

@@ -5,7 +5,7 @@ Rows are kept sorted by the class that the classifier predicts, so a search with
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,43 +19,19 @@ from torch import Tensor
 from xaihub import hub, notebook
 from xaihub.classifier import Classifier
 from xaihub.curated import STARTER
+from xaihub.embedders import EMBEDDERS, PIXELS
 from xaihub.errors import PictureError, ReferencesError, ReferencesMismatchError, UnknownNameError
 from xaihub.folders import folder_named, replacing
 from xaihub.images import open_picture
 from xaihub.index import ExactIndex, VectorIndex, Where
 from xaihub.loading import STARTER_FOLDER, Limits
 from xaihub.reference_card import reference_card
-from xaihub.reference_files import FILES, Stored, files_of, read, rows_with, write
+from xaihub.reference_files import FILES, Made, Stored, files_of, made_of, read, rows_with, write
 from xaihub.spaces import Space
 
 __all__ = ["Made", "Neighbour", "ReferenceSet", "load_references"]
 
 _SAME_COSINE, _SAME_BITS = 0.999, 4  # a near duplicate is both: alike to the network, and alike as a picture
-
-
-@dataclass(frozen=True)
-class Made:
-    """Who made references, and from what: enough to make them again, and to refuse them beside another classifier."""
-
-    classifier: str
-    classifier_revision: str | None
-    target_layer: str
-    embedder: str
-    preprocessing: str
-    dataset: str
-    dataset_revision: str | None = None
-    dataset_config: str | None = None
-    dataset_split: str | None = None
-    chosen: str = ""
-    skipped: int = 0
-    versions: Mapping[str, str] = field(default_factory=dict)
-    weights: str = ""  # the classifier's fingerprint: it knows a copy of the same weights elsewhere
-    public: bool = True  # whether everybody may see the pictures; else they are never published again
-
-    @property
-    def in_words(self) -> str:
-        at = f"@{self.classifier_revision[:12]}" if self.classifier_revision else ""
-        return f"{self.classifier}{at} (layer {self.target_layer}, embedder {self.embedder})"
 
 
 @dataclass(frozen=True)
@@ -241,9 +217,16 @@ class ReferenceSet:
         """Writes the files into a folder that exists, and a card if it is told what they will be called.
 
         Args:
-            named: what they will be published as; pictures of a dataset that is not public then stay out.
+            named: what they will be published as; pictures of a dataset that is not public then stay out, and so does
+                the space of their colours, from which small ones could be drawn again.
             classifier: what the card calls the classifier, if that has been published since under another name.
+
+        Raises:
+            ReferencesError: there is nothing but such a space, or a space has a name that could not be read again.
         """
+        shown = self.made.public or not named
+        spaces = self.spaces if shown else self._without_pixels()
+        made = replace(self.made, embedder=next(iter(spaces))) if len(spaces) < len(self.spaces) else self.made
         columns: dict[str, Any] = {
             "key": self.keys,
             "label": self.labels,
@@ -252,15 +235,27 @@ class ReferenceSet:
             "pixels_sha256": self.digests,
             "perceptual_hash": self.hashes,
             "source": self.sources or (None,) * len(self),
-            "image": self.pictures if self.made.public or not named else (None,) * len(self),
+            "image": self.pictures if shown else (None,) * len(self),
         }
-        stored = Stored(asdict(self.made), self.class_names, self.spaces, self.logits, columns, self.fidelity)
+        fidelity = {name: figures for name, figures in self.fidelity.items() if name in spaces}
+        stored = Stored(asdict(made), self.class_names, spaces, self.logits, columns, fidelity)
         record = write(stored, folder)
         if named:
             counts = {self.class_names[c]: rows.stop - rows.start for c, rows in self.slices.items()}
-            made = {**stored.made, "classifier": classifier or stored.made["classifier"]}
-            card = reference_card(made, counts, self._agreement(), named, record)
+            card = reference_card(
+                {**stored.made, "classifier": classifier or made.classifier}, counts, self._agreement(), named, record,
+                left_out=[name for name in self.spaces if name not in spaces],
+            )  # fmt: skip
             (folder / "README.md").write_text(card, "utf-8")
+
+    def _without_pixels(self) -> Mapping[str, Space]:
+        kept = {name: space for name, space in self.spaces.items() if name != PIXELS}
+        if not kept:
+            raise ReferencesError(
+                f"These references have no embeddings but {PIXELS!r}, from which small pictures could be drawn, and"
+                f" {self.made.dataset} is not public. Build them with another embedder, such as 'contribution'."
+            )
+        return kept
 
     def _agreement(self) -> dict[str, int]:
         """Of how many rows the label is a class of the classifier, and how many of them it names so."""
@@ -278,9 +273,12 @@ class ReferenceSet:
         stored = read(folder, name)
         columns = stored.columns
         try:
-            made = Made(**stored.made)
+            made = made_of(stored.made)
         except TypeError as error:
             raise ReferencesError(f"{name} does not say who made its references ({error}).") from error
+        odd = [each.name for each in stored.spaces.values() if each.name in EMBEDDERS and each.revision is not None]
+        if odd:
+            raise ReferencesError(f"{name} gives a revision to {odd[0]!r}, which is not from the Hub. Build it again.")
         return cls(
             made,
             tuple(stored.classes),

@@ -57,7 +57,7 @@ def cell_evidence(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def told_by_head(passed: Pass, score: Tensor) -> Tensor | None:
-    """(N,), the score less the head's bias, for any sum (N,) of logits; None where no linear head is known."""
+    """(N,), the score less the head's bias, for any sum (N,) of logits; None where no linear head gives the logits."""
     gradients, read = passed.head_gradients(score), passed.penultimate
     return None if gradients is None or read is None else (gradients * read).sum(1)
 

@@ -18,7 +18,7 @@ from xaihub.passes import slices
 from xaihub.progress import Progress, silent
 from xaihub.records import Box
 
-__all__ = ["Candidate", "Flip", "boxes_of", "changed", "composite", "lengths", "smallest_flip", "swap_order"]
+__all__ = ["Candidate", "Flip", "boxes_of", "changed", "composite", "lengths", "numbers", "smallest_flip", "swap_order"]
 
 Ask = Callable[[Sequence[Image.Image]], Tensor]
 
@@ -78,6 +78,13 @@ def lengths(cells: int, levels: int = LEVELS) -> list[int]:
     return list(range(step, cells, step))
 
 
+def numbers(steps: Sequence[int]) -> str:
+    """Numbers of cells (as `lengths` gives them) in words: "1 to 23", or "7, 14, 21 and so on to 434"."""
+    if len(steps) < 2 or steps[1] - steps[0] == 1:
+        return f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else f"{steps[0]}"
+    return f"{', '.join(map(str, steps[:3]))} and so on to {steps[-1]}"
+
+
 def composite(picture: Image.Image, other: Image.Image, swapped: NDArray[np.bool_]) -> Image.Image:
     """The picture with some cells (h, w) of the other one, of the same size; the seams are feathered."""
     share = _feathered(swapped, (picture.height, picture.width))[..., None]
@@ -115,10 +122,11 @@ def smallest_flip(
     batch: int,
     progress: Progress = silent,
 ) -> tuple[Flip | None, int]:
-    """The composite of the fewest cells that the classifier calls its candidate's target, and how many were asked.
+    """The composite with the fewest cells, of those asked, that is called its candidate's target, and how many were.
 
     All candidates are tried with one cell, then with two, and so on: where several flip with equally many, the first
-    of them wins. The picture itself is asked first, through the same eight bits.
+    of them wins. On fine grids (see `lengths`) only every few numbers are tried, and then those just below the first
+    that flips: a smaller one further down is missed. The picture itself is asked first, through the same eight bits.
 
     Args:
         candidates: nearest first.

@@ -26,7 +26,7 @@ from xaihub.spaces import Space
 __all__ = ["address_of", "assembled", "key_of_work"]
 
 _SCHEMA = 1
-_PROBED = 32  # pictures whose content the key of a folder's work knows; of all others their size and time
+_PROBED = 32  # files whose content the key of the work knows; of all others their size and time
 
 
 def assembled(
@@ -137,13 +137,17 @@ def _probe(classifier: Classifier) -> str:
 
 
 def _selection(rows: LabelledPictures) -> str:
-    """Of which rows, in which order; where no commit says what they hold, by their files and a sample of them."""
+    """Of which rows, in which order; where no commit says what they hold, by their files and a sample of them.
+
+    Pictures that are no files, such as those in memory, are all looked at: nothing else tells them apart.
+    """
     digest = hashlib.sha256()
-    for key, label, get in rows.sources:
-        digest.update(json.dumps([key, label, None if rows.revision else _stamp(get)]).encode())
-    if rows.revision is None:
-        for place in np.unique(np.linspace(0, len(rows) - 1, min(_PROBED, len(rows))).astype(int)):
-            digest.update(_content(rows.sources[place][2]))
+    probed = set(np.linspace(0, len(rows) - 1, min(_PROBED, len(rows))).astype(int).tolist())
+    for place, (key, label, get) in enumerate(rows.sources):
+        stamp = None if rows.revision else _stamp(get)
+        digest.update(json.dumps([key, label, stamp]).encode())
+        if rows.revision is None and (stamp is None or place in probed):
+            digest.update(_content(get))
     return digest.hexdigest()
 
 
@@ -156,10 +160,16 @@ def _stamp(get: Callable[[], Any]) -> list[int] | None:
 
 
 def _content(get: Callable[[], Any]) -> bytes:
+    """The digest of what a row holds, of any length; of one that cannot be read, as of an empty one."""
     try:
         value = get()
         if isinstance(value, Path):
             value = value.read_bytes()
     except (PictureError, OSError):
-        return b""
-    return value.tobytes() if isinstance(value, Image.Image) else bytes(value)
+        value = b""
+    digest = hashlib.sha256()
+    if isinstance(value, Image.Image):
+        digest.update(json.dumps([value.mode, value.size, value.getpalette()]).encode())
+        value = value.tobytes()
+    digest.update(bytes(value))
+    return digest.digest()

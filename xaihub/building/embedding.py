@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from xaihub.shards import Embedded, Packed
 __all__ = ["Lens", "encode", "open_lens"]
 
 _QUALITY = 92  # of the stored crops: their predictions are the originals', only their heatmaps are drawn again
+
+_NOT_FINITE = "What the classifier or an embedder makes of it is not finite: nothing can be compared with that."
 
 
 @contextmanager
@@ -87,7 +90,9 @@ class Lens:
         for batch in _batches(some.prepared(self._prepared), self.batch):
             done = batch[-1][0] + 1
             progress((done - len(batch)) / len(rows), f"Embedding picture {done:,} of {len(rows):,}")
-            self._add(held, batch)
+            # some transforms keep a picture's proportions, and one pass has pictures of one size
+            for _, alike in groupby(batch, key=lambda each: each[1].pixels.shape):
+                some.skipped.update(self._add(held, list(alike)))
         skipped = {rows.sources[int(number)][0]: why for number, why in some.skipped.items()}
         return self._embedded(rows, held, skipped)
 
@@ -96,14 +101,22 @@ class Lens:
         image = self.classifier.transform.picture_of(pixels)
         return _Seen(pixels, image, bytes.fromhex(pixel_digest(image)), perceptual_hash(image), encode(image))
 
-    def _add(self, held: _Collected, batch: Sequence[tuple[int, _Seen]]) -> None:
+    def _add(self, held: _Collected, batch: Sequence[tuple[int, _Seen]]) -> dict[str, str]:
+        """Row -> why it is left out, of those whose answers are no numbers."""
         passed = self.run(torch.stack([seen.pixels for _, seen in batch]))
         given = Batch([seen.image for _, seen in batch], passed, self.classifier.activation)
-        for vectors, embedder in zip(held.vectors, self.embedders, strict=True):
-            vectors.append(embedder.embed(given).detach().float().cpu())
-        held.rows += [row for row, _ in batch]
-        held.seen += [(seen.digest, seen.hashed, seen.stored) for _, seen in batch]
-        held.logits.append(passed.logits.detach().float().cpu())
+        found = [passed.logits, *(embedder.embed(given) for embedder in self.embedders)]
+        logits, *vectors = (each.detach().float().cpu() for each in found)
+        fine = logits.isfinite().all(1)
+        for each in vectors:
+            fine &= each.norm(dim=1).isfinite()  # no length, no direction
+        kept = [pair for pair, whole in zip(batch, fine.tolist(), strict=True) if whole]
+        for mine, each in zip(held.vectors, vectors, strict=True):
+            mine.append(each[fine])
+        held.rows += [row for row, _ in kept]
+        held.seen += [(seen.digest, seen.hashed, seen.stored) for _, seen in kept]
+        held.logits.append(logits[fine])
+        return {str(row): _NOT_FINITE for (row, _), whole in zip(batch, fine.tolist(), strict=True) if not whole}
 
     def _embedded(self, rows: LabelledPictures, held: _Collected, skipped: dict[str, str]) -> Embedded:
         address = address_of(rows)

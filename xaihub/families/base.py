@@ -28,6 +28,7 @@ Load = Callable[[Path, Config, dict[str, Any]], Classifier]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MOST_EDGE = 2048  # pixels; a stranger's preprocessing could ask for more than this machine has memory
+MOST_PATCHES = 4096  # of one picture: SigLIP 2 has 256 or so
 LEAST_CROP = 0.1  # of the resized picture; less is another way to ask for a huge one
 
 
@@ -94,6 +95,8 @@ def huge_pictures(settings: Any, key: str = "") -> str:
 
     `key` is where the settings were found.
     """
+    if isinstance(settings, Mapping) and (reason := _many_patches(settings)):
+        return reason
     if isinstance(settings, Mapping | list | tuple):
         parts = settings.items() if isinstance(settings, Mapping) else [("", value) for value in settings]
         return next(filter(None, (huge_pictures(value, f"{key} {name}".strip()) for name, value in parts)), "")
@@ -104,6 +107,22 @@ def huge_pictures(settings: Any, key: str = "") -> str:
     if settings > MOST_EDGE and re.search("size|crop|edge|resize|input", key):
         return f"asks for pictures of {settings} pixels a side ({key}); at most {MOST_EDGE} are given here."
     return ""
+
+
+def _many_patches(settings: Config) -> str:
+    """The same of a picture that is cut into a number of patches, whatever its size (SigLIP 2); "" if none is."""
+    named = [name for name in settings if re.fullmatch("(max|min)(_num)?_patches", str(name))]
+    if not named and "patch_size" not in settings:
+        return ""
+    counts, edge = [settings[name] for name in named] or [256], settings.get("patch_size")  # transformers' defaults
+    edge = edge if isinstance(edge, int | float) else 16
+    most = max((count for count in counts if isinstance(count, int | float)), default=0)
+    if most <= MOST_PATCHES and edge <= MOST_EDGE and most * edge**2 <= MOST_EDGE**2:
+        return ""
+    return (
+        f"asks for pictures of {most} patches of {edge} x {edge} pixels; at most {MOST_PATCHES:,} patches and"
+        f" {MOST_EDGE} x {MOST_EDGE} pixels are given here."
+    )
 
 
 @contextmanager

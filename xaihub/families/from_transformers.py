@@ -73,7 +73,7 @@ def _asks_for_more(config: Any) -> bool:
 def _refuses_processor(settings: Config) -> str:
     import transformers
 
-    inside = settings.get("image_processor")
+    whole, inside = settings, settings.get("image_processor")
     settings = inside if isinstance(inside, Mapping) else settings
     kind = settings.get("image_processor_type") or settings.get("feature_extractor_type")
     if "auto_map" in settings and not hasattr(transformers, str(kind)):
@@ -81,7 +81,7 @@ def _refuses_processor(settings: Config) -> str:
             "needs code of its own for its pictures ('auto_map' in its preprocessor_config.json), and a stranger's code"
             " is never run here. A model with an image processor that transformers itself knows would work."
         )
-    return huge_pictures(settings)
+    return huge_pictures(settings) or huge_pictures(whole)  # which part is read depends on the file
 
 
 @family(

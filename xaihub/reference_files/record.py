@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from xaihub import hub
 from xaihub.errors import ReferencesError
 
 __all__ = [
-    "EMBEDDINGS", "FILES", "FORMAT", "RECORD", "ROWS", "facts_of_spaces", "file_of", "files_of", "read_record",
+    "EMBEDDINGS", "FILES", "FORMAT", "RECORD", "ROWS", "check_name", "facts_of_spaces", "file_of", "files_of",
+    "is_further", "read_record",
 ]  # fmt: skip
 
 FORMAT = 2
@@ -18,6 +20,8 @@ FILES = (RECORD, EMBEDDINGS, ROWS)  # what all references have
 _LARGEST = 16 * 2**20  # bytes of a record; one of a thousand classes has some tens of thousands
 _MOST_SPACES = 32
 _FURTHER = re.compile(r"embeddings-[a-z0-9][a-z0-9-]{0,99}\.safetensors")  # a plain name: no folder, no other kind
+_REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_PLAIN = re.compile(r"\w[\w .()+,=-]{0,199}")  # an embedder's or a folder's own name: no path, no address
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "name": str, "kind": str, "alike": str, "revision": (str, type(None)), "leaks": bool, "weighted": bool, "file": str,
 }  # fmt: skip
@@ -37,7 +41,7 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
         raise ReferencesError(
             f"{name} holds references of format {record['format']}; this version reads 1 and {FORMAT}. Update xaihub."
         )
-    if not isinstance(record["made"], dict) or not isinstance(record["rows"], int):
+    if not isinstance(record["made"], dict) or type(record["rows"]) is not int or record["rows"] < 0:
         raise TypeError("it does not say who made it, or how many rows it has")
     return record
 
@@ -91,8 +95,28 @@ def _check(space: Mapping[str, Any], *, first: bool) -> None:
         raise TypeError(f"the {wrong[0]} of a space is {str(space[wrong[0]])[:80]!r}")
     if space["kind"] not in ("decided", "looks"):
         raise ValueError(f"a space is of kind {space['kind'][:80]!r}")
-    if space["file"] != EMBEDDINGS if first else not _FURTHER.fullmatch(space["file"]):
+    if space["file"] != EMBEDDINGS if first else not is_further(space["file"]):
         raise ValueError(f"a space lies in {space['file'][:80]!r}, which is no name of a file of embeddings")
+    check_name(space["name"], space["revision"])
+
+
+def check_name(name: str, revision: str | None) -> None:
+    """Nothing, if an embedder may be called so: a network of the Hub is looked up by this name and revision.
+
+    Raises:
+        ValueError: it is neither a repository's id with a commit, nor a plain name.
+    """
+    if not (hub.is_repo_id(name) if "/" in name else _PLAIN.fullmatch(name)):
+        raise ValueError(f"a space is called {name[:80]!r}, which is neither a repository's id nor a plain name")
+    if revision is None and "/" in name:
+        raise ValueError(f"a space by {name[:80]!r} does not say at which commit")
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise ValueError(f"a space by {name[:80]!r} is at {revision[:80]!r}, which is no commit")
+
+
+def is_further(file: str) -> bool:
+    """Whether a file of this name may hold a space that is not the first."""
+    return _FURTHER.fullmatch(file) is not None
 
 
 def file_of(embedder: str, *, first: bool, taken: set[str]) -> str:

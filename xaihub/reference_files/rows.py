@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xaihub.errors import ReferencesError
+
 __all__ = ["Pictures", "Texts", "read_rows", "rows_with", "write_rows"]
 
 _KINDS = {
@@ -22,6 +24,10 @@ _TEXTS = ("key", "label", "pixels_sha256", "source")
 _GROUP = 256  # rows that are read to show one picture: some ten megabytes
 _BARE_GROUP = 65_536  # where there are no pictures
 _HELD = 3  # row groups that are kept
+_LETTERS, _ALL_LETTERS = 1024, 2**30  # bytes of a text at most, on average, and of a column: keys are paths
+_LARGEST_GROUP = 512 * 2**20  # bytes of a row group, unpacked: 256 crops of 1024 x 1024 pixels have half of it
+_PACKED = ("UNCOMPRESSED", "SNAPPY")  # snappy unpacks to 22 times its size at most, others to any size
+_WRITTEN = {"PLAIN", "RLE", "BIT_PACKED", "RLE_DICTIONARY", "PLAIN_DICTIONARY"}  # no value begins as another one does
 
 
 def write_rows(file: Path, columns: Mapping[str, Any], classes: Sequence[str]) -> bool:
@@ -65,8 +71,14 @@ def _schema() -> Any:
     return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def read_rows(file: Path) -> dict[str, Any]:
+def read_rows(file: Path, rows: int) -> dict[str, Any]:
     """The columns: numbers as arrays, texts packed, pictures unread; "source" is empty where format 1 had none.
+
+    A stranger's file of some kilobytes may unpack to gigabytes, so what it says of itself is looked at first, and
+    repeated values are counted before they are written out.
+
+    Args:
+        rows: how many there should be.
 
     Raises:
         OSError, LookupError, ValueError, TypeError, pyarrow.ArrowException: they are not what they should be.
@@ -74,25 +86,67 @@ def read_rows(file: Path) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    opened = pq.ParquetFile(file)
-    there = [name for name in (*_TEXTS, *_NUMBERS) if name in opened.schema_arrow.names]
+    metadata = pq.read_metadata(file)
+    _check(metadata, rows)
+    there = [name for name in (*_TEXTS, *_NUMBERS) if name in metadata.schema.to_arrow_schema().names]
+    once = [*(name for name in there if name in _TEXTS), "image.bytes"]  # a value that is repeated is held once
+    opened = pq.ParquetFile(file, metadata=metadata, read_dictionary=once)
     table = opened.read(columns=there)
     columns: dict[str, Any] = {}
     for name, kind in _NUMBERS.items():
         columns[name] = _whole(table[name], name).to_numpy().astype(kind)
     for name in _TEXTS:
         texts = table[name] if name in there or name != "source" else pa.nulls(len(table), pa.string())
-        columns[name] = Texts(_whole(texts, name) if name in ("key", "pixels_sha256") else texts)
+        columns[name] = Texts(_whole(texts, name) if name in ("key", "pixels_sha256") else _short(texts, name))
     image = opened.schema_arrow.field("image").type
-    if not pa.types.is_struct(image) or image.get_field_index("bytes") < 0 or image.field("bytes").type != pa.binary():
+    held = image.field("bytes").type if pa.types.is_struct(image) and image.get_field_index("bytes") >= 0 else None
+    if held != pa.dictionary(pa.int32(), pa.binary()):
         raise TypeError(f"its pictures are {image}")
     return columns | {"image": Pictures(opened)}
+
+
+def _check(metadata: Any, rows: int) -> None:
+    """Nothing, if a file has so many rows and packs them as `write_rows` does.
+
+    Raises:
+        ValueError: it could unpack to far more than its size.
+    """
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    if not metadata.num_rows == sum(group.num_rows for group in groups) == rows:
+        raise ValueError("its files have different numbers of rows")
+    for group in groups:
+        chunks = [group.column(place) for place in range(group.num_columns)]
+        wrong = [chunk for chunk in chunks if chunk.compression not in _PACKED or set(chunk.encodings) - _WRITTEN]
+        if wrong:
+            how = f"{wrong[0].compression}, {', '.join(wrong[0].encodings)}"
+            raise ValueError(f"its column {wrong[0].path_in_schema[:80]!r} is packed in a way that is not read ({how})")
+        size = sum(chunk.total_uncompressed_size for chunk in chunks)
+        if size > _LARGEST_GROUP:
+            raise ValueError(f"{group.num_rows:,} of its rows have {size / 2**20:,.0f} MB, too many to read at once")
+
+
+def _short(column: Any, name: str) -> Any:
+    """The column, if its texts are short.
+
+    Raises:
+        ValueError: they have more letters than keys and labels need.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    letters = 0
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else ():
+        lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+        letters += pc.sum(lengths.cast(pa.int64())).as_py() or 0
+    if letters > min(_LETTERS * len(column), _ALL_LETTERS):
+        raise ValueError(f"the {name} of its rows has {letters / 2**20:,.0f} MB of letters in {len(column):,} rows")
+    return column
 
 
 def _whole(column: Any, name: str) -> Any:
     if column.null_count:
         raise ValueError(f"{column.null_count} of its rows have no {name}")
-    return column
+    return _short(column, name) if name in _TEXTS else column
 
 
 class _Column(Sequence[Any]):
@@ -122,8 +176,9 @@ class Texts(_Column):
     def __init__(self, array: Any) -> None:
         import pyarrow as pa
 
-        array = array.cast(pa.large_string())  # with offsets for more than 2 GB of letters
-        self.array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+        long = [_spelled(chunk, pa.large_string()) for chunk in chunks]  # with offsets for more than 2 GB of letters
+        self.array = pa.chunked_array(long, pa.large_string()).combine_chunks()
 
     def __len__(self) -> int:
         return len(self.array)
@@ -142,6 +197,15 @@ class Texts(_Column):
 
     def __repr__(self) -> str:
         return f"Texts({len(self):,})"
+
+
+def _spelled(chunk: Any, kind: Any) -> Any:
+    """An array with each value written out."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(chunk.type):
+        return chunk.dictionary.cast(kind).take(chunk.indices)
+    return chunk.cast(kind)
 
 
 def rows_with(texts: Sequence[str | None], text: str) -> NDArray[np.int64]:
@@ -168,6 +232,14 @@ class Pictures(_Column):
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def _at(self, row: int) -> bytes | None:
+        import pyarrow as pa
+
+        try:
+            return self._read(row)
+        except (pa.ArrowException, OSError, LookupError) as error:  # its bytes are as published, and broken
+            raise ReferencesError(f"The picture of row {row} cannot be read ({error}). Build them again.") from error
+
+    def _read(self, row: int) -> bytes | None:
         group = int(np.searchsorted(self._ends, row, side="right"))
         with self._lock:
             if group not in self._held:

@@ -9,6 +9,7 @@ from xaihub.errors import XaihubError
 from xaihub.images import blend
 from xaihub.progress import silent
 from xaihub.ui.desk import Asked, Desk, Question
+from xaihub.ui.desk_examples import CHANGE
 from xaihub.ui.downloads import evidence_zip
 from xaihub.ui.picture import picture_box
 from xaihub.ui.words import BROKEN
@@ -19,9 +20,10 @@ logger = logging.getLogger(__name__)
 
 DESCRIPTION = (
     "Why an image classifier of the Hub answered as it did on one picture. target, a class by its label, may be empty"
-    " for the predicted one; method, any that shows a map (gradcam, rise, finercam, ...), within the host's time limit;"
-    " references, a dataset's id, may be empty; against, the class that it is compared with; layer, one or several as"
-    " a + b. Gives the answer as JSON, the heatmap over the picture, and a zip of all evidence."
+    " for the predicted one; method, any that shows a map (gradcam, rise, finercam, ...) or, with references, swap (the"
+    " smallest change), within the host's time limit; references, a dataset's id, may be empty; against, the class that"
+    " it is compared with; layer, one or several as a + b. Gives the answer as JSON, the heatmap over the picture, and"
+    " a zip of all evidence."
 )
 
 
@@ -47,6 +49,8 @@ def add_api(desk: Desk) -> None:
             limit = desk.settings.embed_pictures
             question = Question(picture or b"", model, references, limit, target, against, method.strip(), layer)
             asked = list(desk.answer(question, silent))[-1]
+            if question.method == CHANGE and desk.lacks_change(asked):
+                asked = desk.smallest_change(asked)
             return record(asked), overlay(asked), evidence_zip(asked, shown[2].GRADIO_CACHE)
         except XaihubError as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -82,8 +86,10 @@ def record(asked: Asked) -> dict[str, Any]:
 
 
 def overlay(asked: Asked) -> Any:
-    """The crop that the model saw with its heatmap over it, or alone where the method gives none."""
+    """The crop that the model saw, or the smallest change of it, with its heatmap over it where there is one."""
     found = asked.explanation.evidence.get(asked.method, ())
-    if not found or found[0].heatmap is None:
+    if not found:
         return asked.explanation.image
+    if found[0].heatmap is None:
+        return found[0].image
     return blend(found[0].image, found[0].heatmap)

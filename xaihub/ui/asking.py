@@ -58,7 +58,8 @@ class Asked:
         plan: where its classifier came from.
         trouble: why there are no examples beside it, in words.
         told: what was done to its references for this visitor, in words.
-        reader: the space of its references that can be searched with words, or "".
+        whole: its references with the spaces that no row shows, too.
+        reader: the space of `whole` that can be searched with words, or "".
         contrasts: class -> what on the picture speaks for the predicted class rather than that one.
         foreign: references of another classifier, whose pictures can be embedded for this one.
         choices: what was asked: `target`, `against`, `method` and `layer`.
@@ -72,6 +73,7 @@ class Asked:
     references: "ReferenceSet | None" = None
     trouble: str = ""
     told: str = ""
+    whole: "ReferenceSet | None" = None
     reader: str = ""
     contrasts: "dict[str, Evidence]" = field(default_factory=dict)
     foreign: "ReferenceSet | None" = None

@@ -5,6 +5,7 @@ Knows nothing of gradio, and imports torch only when the first question comes.
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from xaihub.errors import TargetLayerError
@@ -64,13 +65,9 @@ class Desk(Examples):
         limited = until(self.settings.download_seconds, progress, f"Downloading {plan.repo_id}")
         if plan.repo is not None or plan.listing is not None:  # torchvision's own are fetched as they are built
             fetch_planned(plan, token=asks_with, progress=limited)
-        while not self._loading.acquire(timeout=0.2):
-            limited(0.0, "Waiting for another classifier to load")
-        try:
+        with self._turn(limited):
             built = self.loaded(plan) or load_classifier(plan, token=asks_with, local=False, progress=limited)
             return self.classifiers.put((plan.repo_id, plan.revision), built)
-        finally:
-            self._loading.release()
 
     def embedder(self, name: str, token: str, progress: Progress, *, words: bool = False) -> "Embedder":
         """What looks alike to a network of the Hub, or to none; the Hub is asked with this visitor's token each time.
@@ -80,19 +77,35 @@ class Desk(Examples):
         """
         from xaihub.embedders import EMBEDDERS
         from xaihub.hub_embedders import load_embedder, plan_embedder
+        from xaihub.loading import fetch_planned
 
         if name in EMBEDDERS:
             return EMBEDDERS[name]
         asks_with = token_for(name.partition("@")[0], token, self.settings)
         plan = plan_embedder(name, token=asks_with, local=False, words=words)
-        key = (plan.repo_id, plan.revision, words)
-        known = self.embedders.get(key) or self.embedders.get((plan.repo_id, plan.revision, True))
+        key, reading = ((plan.repo_id, plan.revision, reads) for reads in (words, True))
+
+        def held() -> "Embedder | None":
+            return self.embedders.get(key) or self.embedders.get(reading)
+
+        known = held()
         if known is not None:
             return known
         limited = until(self.settings.download_seconds, progress, f"Downloading {plan.repo_id}")
-        pinned = f"{plan.repo_id}@{plan.revision}"
-        loaded = load_embedder(pinned, token=asks_with, local=False, words=words, progress=limited)
-        return self.embedders.put(key, loaded)
+        fetch_planned(plan, token=asks_with, progress=limited)
+        with self._turn(limited):
+            loaded = held() or load_embedder(plan, token=asks_with, local=False, words=words, progress=limited)
+            return self.embedders.put(reading if getattr(loaded, "reads_words", False) else key, loaded)
+
+    @contextmanager
+    def _turn(self, progress: Progress) -> Iterator[None]:
+        """One visitor at a time; who waits can stop."""
+        while not self._loading.acquire(timeout=0.2):
+            progress(0.0, "Waiting for another network to load")
+        try:
+            yield
+        finally:
+            self._loading.release()
 
     def answer(self, question: Question, progress: Progress) -> Iterator[Asked]:
         """The heatmap as soon as it is there, then the same with its examples."""
@@ -170,7 +183,7 @@ class Desk(Examples):
     def _unsee(self, embedder: "Embedder") -> None:
         """Results whose picture was seen by an embedder that leaves are put away: they would hold it in memory."""
         for asked in list(self._asked):
-            if asked.query is not None and any(held is embedder for held in asked.query.memory.values()):
+            if asked.query is not None and any(held is embedder for held in list(asked.query.memory.values())):
                 asked.query = None
 
     def _forget(self, classifier: "Classifier") -> None:

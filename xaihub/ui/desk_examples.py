@@ -151,9 +151,9 @@ class Examples(Showing):
     def _searching(self, asked: Asked, references: "ReferenceSet", token: str, progress: Progress) -> Asked:
         """With references to search, by the eyes that can be had."""
         query = self._query(asked)
-        references, asked.told = self._seen_by(query, references, token, progress)
-        asked.query, asked.references = query.about(references=references), references
-        asked.reader = self._reader(references, token)
+        seen, asked.told = self._seen_by(query, references, token, progress)
+        asked.query, asked.references = query.about(references=seen), seen
+        asked.whole, asked.reader = references, self._reader(references, token)
         return asked
 
 

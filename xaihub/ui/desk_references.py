@@ -1,5 +1,8 @@
 """Which labelled pictures are searched beside an answer, and how they are had."""
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xaihub.curated import STARTER
@@ -53,15 +56,15 @@ def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, 
     foreign, query = asked.foreign, asked.query
     assert foreign is not None  # noqa: S101  who calls this has looked
     assert query is not None  # noqa: S101
-    key = str((query.classifier.name, layer_of(query.classifier), "again", foreign.made, limit, looks))
+    step = max(1, len(foreign) // max(1, limit))
+    rows = range(0, len(foreign), step)[:limit]  # they lie sorted by class, so a stride takes from each
+    key = (query.classifier.name, layer_of(query.classifier), "again", _content(foreign, rows), looks)
     known = desk.references.get(key)
     if known is not None:
         return known
-    step = max(1, len(foreign) // max(1, limit))
-    rows = range(0, len(foreign), step)[:limit]  # they lie sorted by class, so a stride takes from each
     pairs = [(foreign.keys[i], str(foreign.labels[i] or ""), foreign.picture(i)) for i in rows]
     limited = until(desk.settings.embed_seconds, progress, "Embedding the references")
-    pictures = from_pairs(f"{foreign.made.dataset} (crops)", pairs)
+    pictures = replace(from_pairs(f"{foreign.made.dataset} (crops)", pairs), public=foreign.made.public)
     return desk.references.put(key, _built(desk, query.classifier, pictures, looks, token, limited))
 
 
@@ -88,6 +91,19 @@ def refilled(
 def layer_of(classifier: "Classifier") -> str:
     """The target layer's name, or ""."""
     return classifier.target_layer.name if classifier.target_layer else ""
+
+
+def _content(references: "ReferenceSet", rows: Sequence[int]) -> str:
+    """sha256 of the pictures of rows and of what they are called.
+
+    Of the pictures themselves: whoever publishes references can write anybody's names and digests into them.
+    """
+    made, digest = references.made, hashlib.sha256()
+    digest.update(repr((made.dataset, made.public, len(rows))).encode())
+    for row in rows:
+        digest.update(repr((references.keys[row], references.labels[row])).encode())
+        digest.update(hashlib.sha256(references.pictures[row] or b"").digest())
+    return digest.hexdigest()
 
 
 def _built(

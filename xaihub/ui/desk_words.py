@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FOUND", "found_by_words", "reader_of", "seen_by"]
 
 FOUND = 6  # pictures that a search with words shows
+LOOKED_AT = 2  # networks that are asked about whether they read; references may name many
 
 
 def seen_by(
@@ -25,39 +26,55 @@ def seen_by(
     """The references with the spaces that can be searched, whose embedders the query then has; and why not the others.
 
     The names of embedders come from whoever published the references: they are loaded here as a visitor's are, with the
-    visitor's token and from the Hub only, and never by the methods themselves.
+    visitor's token and from the Hub only, and never by the methods themselves. Only two are: the first space's, for
+    twins, and that of the first by looks, for what looks alike. Other spaces of the Hub no method searches: they go.
 
     Raises:
         XaihubError: the space that is searched first has an embedder that cannot be had.
     """
     from xaihub.embedders import EMBEDDERS
 
-    there, told = dict(references.spaces), ""
-    for name, space in references.spaces.items():
-        if name in EMBEDDERS:
-            continue
+    first, looks = references.space().name, _of_looks(references)[:1]
+    others = [name for name in references.spaces if name not in (first, *looks, *EMBEDDERS)]
+    there = {name: space for name, space in references.spaces.items() if name not in others}
+    told = _left_away(others)
+    for name in [name for name in there if name not in EMBEDDERS]:  # of our own names any revision is ignored
+        space = there[name]
         try:
             embedder = desk.embedder(_pinned(space), token, progress)
         except CancelledError:
             raise
         except XaihubError as error:
-            if name == references.space().name:
+            if name == first:
                 raise
-            told = f"What looks alike to {name} is not shown. {error}"
+            told = f"What looks alike to {name} is not shown. {error} {told}".strip()
             del there[name]
         else:
-            query.memory["embedder", name] = embedder
+            query.memory["embedder", name, space.revision] = embedder
     return (replace(references, spaces=there) if told else references), told
 
 
+def _of_looks(references: "ReferenceSet") -> list[str]:
+    return [name for name, space in references.spaces.items() if space.kind == "looks"]
+
+
+def _left_away(names: list[str]) -> str:
+    """That spaces are not searched, in words; "" if all are."""
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    listed = ", ".join(name[:120] for name in names[:3])
+    return f"These references were also embedded by {listed}{more}, which no row here shows." if names else ""
+
+
 def reader_of(desk: "Desk", references: "ReferenceSet", token: str) -> str:
-    """The first space of the references whose embedder reads words; "" for none. Only its small files are looked at."""
+    """The first space of the references whose embedder reads words; "" for none.
+
+    Only the small files of the first two that judge looks are looked at.
+    """
     from xaihub.embedders import EMBEDDERS
     from xaihub.hub_embedders import plan_embedder
 
-    for name, space in references.spaces.items():
-        if name in EMBEDDERS or space.kind != "looks":
-            continue
+    for name in [name for name in _of_looks(references) if name not in EMBEDDERS][:LOOKED_AT]:
+        space = references.spaces[name]
         try:
             plan_embedder(_pinned(space), token=token_for(space.name, token, desk.settings), local=False, words=True)
         except CancelledError:

@@ -55,10 +55,10 @@ def _by_class(compared: Compared) -> "dict[str, Explanation]":
 
 def references_zip(asked: Asked, cache: str) -> str:
     """The path of a zip of the references' folder; unpacked, `load_references` reads it."""
-    if asked.references is None:
+    if asked.whole is None:
         raise XaihubError("There are no references beside this answer.")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = asked.references.save(Path(temporary) / "references")
+        folder = asked.whole.save(Path(temporary) / "references")
         return save_bytes_to_cache(_zipped(folder), "xaihub-references.zip", cache)
 
 

@@ -88,14 +88,15 @@ def regions_in_words(evidence: "Evidence") -> str:
     return f"{' '.join(told)} The same number and colour mark a pair. {CELL}" if told else ""
 
 
-def badge(figures: "dict[str, object] | None") -> str:
+def badge(figures: object) -> str:
     """How far the nearest of a space agree with the classifier, as `fidelity.measure` found; "" if nobody knows.
 
-    A space whose vectors know the class agrees by construction: that is no merit, and is not shown.
+    A space whose vectors know the class agrees by construction: that is no merit, and is not shown. Nor is anything
+    odd: whoever published the references wrote the figures.
     """
-    if not figures or not figures.get("leak_free") or not figures.get("n"):
+    count = figures.get("n") if isinstance(figures, Mapping) else None
+    if not isinstance(figures, Mapping) or figures.get("leak_free") is not True or not _is_count(count):
         return ""
-    count = int(str(figures["n"]))
     out = " that were left out" if figures.get("held_out") else ", each left out of its own search"
     value, low, high = _interval(figures.get("agreement@3"))
     if value is None or low is None or high is None:
@@ -118,10 +119,10 @@ def quality(evidence: "Evidence") -> str:
     """The quality card of a counterfactual: a line that says the chief thing, and opens to a small table."""
     facts = evidence.facts
     agrees = facts.get("label agrees")
-    label = {True: "yes", False: f"no: it is {facts.get('label')!r}", None: "not known"}[agrees]  # type: ignore[index]
+    label = "yes" if agrees is True else f"no: it is {facts.get('label')!r}" if agrees is False else "not known"
     typical = facts.get("plausibility")
     lines = [
-        ("Is it really called so?", f"yes, {facts['predicted']!r} at {_percent(facts.get('probability'))}"),
+        ("Is it really called so?", _asked_again(facts)),
         ("The dataset agrees", label),
         ("Distance to your picture", _number(facts.get("distance"))),
         ("Your picture lies", _lies(facts)),
@@ -211,6 +212,14 @@ def _bare(evidence: "Evidence") -> "Evidence":
     return replace(evidence, heatmap=None, raw=None)
 
 
+def _asked_again(facts: Mapping[str, object]) -> str:
+    if facts.get("valid") is None:
+        return "not asked: its picture is not here"
+    if facts["valid"]:
+        return f"yes, {facts['predicted']!r} at {_percent(facts.get('probability'))}"
+    return f"no: the stored picture is called {facts.get('asked again')!r} when asked again"
+
+
 def _percent(share: object) -> str:
     return percent(float(str(share))) if isinstance(share, int | float) else ""
 
@@ -233,10 +242,17 @@ def _typical(value: object) -> str:
 
 
 def _interval(values: object) -> "tuple[float | None, float | None, float | None]":
-    if not isinstance(values, list | tuple) or len(values) != 3 or None in values:
+    """A share or a correlation with its interval; nothing where it is not known, or odd."""
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        return None, None, None
+    if not all(isinstance(value, int | float) and abs(value) <= 1.001 for value in values):  # nor is it NaN
         return None, None, None
     value, low, high = map(float, values)
     return value, low, high
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 < value < 10**12
 
 
 def _shares(values: object) -> str:

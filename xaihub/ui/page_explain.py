@@ -183,9 +183,9 @@ class ExplainPage(ChangingPage, Layout):
 
         def work(report: Progress) -> Iterator[Any]:
             known = self._still(asked)
-            if known.references is None or not known.reader:
+            if known.whole is None or not known.reader:
                 raise XaihubError("There are no references here that can be searched with words.")
-            yield found_by_words(self.desk, known.references, known.reader, text, given, report)
+            yield found_by_words(self.desk, known.whole, known.reader, text, given, report)
 
         def run() -> Updates:
             found = list(self.changes.run(visitor(request), work, progress_bar(progress)))[-1]
