@@ -7,6 +7,7 @@ kept within the predicted class, or knows that class, agreement is no merit (`le
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -154,11 +155,15 @@ def _weights(classifier: Classifier, asked: ReferenceSet, rows: Rows, progress: 
         for some in slices(len(rows), classifier.batch):
             progress(some.start / len(rows), f"Asking the classifier about {len(rows):,} pictures")
             pictures = [asked.picture(int(row)) for row in rows[some]]
-            passed = run(torch.stack([classifier.transform.pixels_of(picture) for picture in pictures]))
-            batch = Batch(pictures, passed, classifier.activation)
-            for name in weighted:
-                weights = EMBEDDERS[name].weigh(batch, asked.predicted[rows[some]].tolist())
-                found[name].append(torch.empty(0) if weights is None else weights.cpu())
+            pixels = [classifier.transform.pixels_of(picture) for picture in pictures]
+            targets, start = asked.predicted[rows[some]].tolist(), 0
+            for _, alike in groupby(pixels, key=lambda each: each.shape):  # one pass has pictures of one size
+                passed = run(torch.stack(list(alike)))
+                here = slice(start, start := start + len(passed.logits))
+                batch = Batch(pictures[here], passed, classifier.activation)
+                for name in weighted:
+                    weights = EMBEDDERS[name].weigh(batch, targets[here])
+                    found[name].append(torch.empty(0) if weights is None else weights.cpu())
     return {name: torch.cat(each) for name, each in found.items()}
 
 

@@ -95,7 +95,7 @@ cats and a MobileNetV2 from a folder `--shared`; the paper pets are drawn.
 | `lookalikes` | which pictures look alike? | the nearest of the same predicted class to another pair of eyes: CLIP, SigLIP, DINOv2, any vision backbone of the Hub, or the colours alone |
 | `counterfactuals` | what would it call something else? | the nearest references that the **classifier** calls the runner-up (or a class of your choice, or any), with what speaks for that class |
 | `semifactuals` | what could change without changing the answer? | references of the same predicted class that lie towards the counterfactual: even if it looked like this |
-| `swap` | what must change? | your own picture with the fewest cells of a counterfactual that make the classifier change its mind, asked about on real pixels |
+| `swap` | what must change? | your own picture with a few cells of a counterfactual, the smallest number found, that make the classifier change its mind, asked about on real pixels |
 | `discriminant` | why this class and not that one? | the lead of one class over the other, place by place |
 
 **Decided alike.** z is what the classifier's head reads of a picture, w the gradient to z of the logit of *your
