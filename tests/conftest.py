@@ -18,17 +18,20 @@ def pytest_unconfigure() -> None:
     HUB.stop()
 
 
-@pytest.fixture(scope="session")
-def session_hub() -> LoopbackHub:
-    """The Hub for fixtures that live as long as the session: what they put there stays."""
-    return HUB
+@pytest.fixture(scope="module")
+def module_hub() -> Iterator[LoopbackHub]:
+    """The Hub for fixtures that live as long as a file's tests: what they put there is gone after these."""
+    before = HUB.snapshot()
+    yield HUB
+    HUB.restore(before)
+    forget_downloads()
 
 
 @pytest.fixture
-def hub(session_hub: LoopbackHub) -> Iterator[LoopbackHub]:
+def hub(module_hub: LoopbackHub) -> Iterator[LoopbackHub]:
     """The Hub for one test: users, repositories, requests and faults made during it are gone afterwards."""
-    before = session_hub.snapshot()
-    session_hub.requests.clear()
-    yield session_hub
-    session_hub.restore(before)
+    before = module_hub.snapshot()
+    module_hub.requests.clear()
+    yield module_hub
+    module_hub.restore(before)
     forget_downloads()

@@ -285,9 +285,9 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def site(session_hub, tmp_path_factory):
-    publish(session_hub, eye=tmp_path_factory.mktemp("eye"))
-    with served(session_hub.endpoint) as address:
+def site(module_hub, tmp_path_factory):
+    publish(module_hub, eye=tmp_path_factory.mktemp("eye"))
+    with served(module_hub.endpoint) as address:
         yield address
 
 

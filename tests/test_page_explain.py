@@ -36,20 +36,20 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def published(session_hub):
+def published(module_hub):
     tiny = TINY["resnet"]
     network, processor = build(tiny), processor_of(tiny)
-    push(session_hub, MODEL, network, processor)
-    push(session_hub, SLOW, network, processor)
-    push(session_hub, PRIVATE, network, processor, private=True)
+    push(module_hub, MODEL, network, processor)
+    push(module_hub, SLOW, network, processor)
+    push(module_hub, PRIVATE, network, processor, private=True)
     config = json.dumps({"model_type": "resnet", "architectures": ["ResNetForImageClassification"]})
-    session_hub.add_files(PICKLED, {"config.json": config, "pytorch_model.bin": b"x" * 64})
+    module_hub.add_files(PICKLED, {"config.json": config, "pytorch_model.bin": b"x" * 64})
     text = json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"]})
-    session_hub.add_files(TEXT, {"config.json": text, "model.safetensors": b"x" * 64}, pipeline_tag="fill-mask")
-    session_hub.repo(MODEL).pipeline_tag = "image-classification"
+    module_hub.add_files(TEXT, {"config.json": text, "model.safetensors": b"x" * 64}, pipeline_tag="fill-mask")
+    module_hub.repo(MODEL).pipeline_tag = "image-classification"
     dataset = {f"train/{'cat' if i % 2 else 'dog'}/{i}.png": png(80, 80, i + 1) for i in range(12)}
-    session_hub.add_files("alice/shapes", dataset, repo_type="dataset")
-    return session_hub
+    module_hub.add_files("alice/shapes", dataset, repo_type="dataset")
+    return module_hub
 
 
 @pytest.fixture(scope="module")

@@ -173,12 +173,12 @@ def test_without_a_picture_or_with_a_model_that_is_none_the_page_says_so(browser
 @pytest.mark.skipif(
     not (REAL.is_dir() and ANTS_AND_BEES.is_dir()), reason="the models and data in ../shared are not here"
 )
-def test_fifty_photographs_through_a_real_model_at_five_layers_and_more(browser, session_hub):
-    session_hub.add_folder("alice/real-mobilenet-v2", REAL)
+def test_fifty_photographs_through_a_real_model_at_five_layers_and_more(browser, module_hub):
+    module_hub.add_folder("alice/real-mobilenet-v2", REAL)
     pictures = [file for kind in ("ants", "bees") for file in sorted((ANTS_AND_BEES / kind).iterdir())[:25]]
     files = {f"train/{file.parent.name}/{file.name}": file.read_bytes() for file in pictures}
-    session_hub.add_files("alice/ants-and-bees", files, repo_type="dataset")
-    with served(session_hub.endpoint, XAIHUB_MODEL="alice/real-mobilenet-v2") as address:
+    module_hub.add_files("alice/ants-and-bees", files, repo_type="dataset")
+    with served(module_hub.endpoint, XAIHUB_MODEL="alice/real-mobilenet-v2") as address:
         page = open_layers(browser, address)
         send_picture(page, lion())
         page.click("#xh-explore")  # once without references: what follows is timed, loading the model is not

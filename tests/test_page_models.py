@@ -24,20 +24,20 @@ def name_of(family: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(session_hub):
+def page(module_hub):
     import timm
 
-    session_hub.add_user("alice", token="hf_alice")
+    module_hub.add_user("alice", token="hf_alice")
     for family in FAMILIES:
-        push(session_hub, name_of(family), build(TINY[family]), processor_of(TINY[family]))
+        push(module_hub, name_of(family), build(TINY[family]), processor_of(TINY[family]))
     network = timm.create_model("test_resnet", num_classes=3)
     timm.models.push_to_hf_hub(
         network, "alice/any-timm", token="hf_alice", model_config={"label_names": ["cat", "dog", "hen"]}
     )
     for repo_id, folder in REAL.items():
         if (SHARED / folder).is_dir():
-            session_hub.add_folder(repo_id, SHARED / folder)
-    with served(session_hub.endpoint) as address, chromium() as browser:
+            module_hub.add_folder(repo_id, SHARED / folder)
+    with served(module_hub.endpoint) as address, chromium() as browser:
         opened = open_page(browser, address)
         send_picture(opened, lion())
         yield opened

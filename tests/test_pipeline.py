@@ -52,11 +52,11 @@ def real(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def published(session_hub, real, tmp_path_factory):
+def published(module_hub, real, tmp_path_factory):
     """The Hub after the commands of docs/PIPELINE.md."""
-    session_hub.add_user("carol", token=TOKEN)
-    push_pipeline(session_hub, "carol/tiny-ddpm", token=TOKEN)
-    session_hub.add_folder("carol/backbone", STARTER_FOLDER / "classifier")
+    module_hub.add_user("carol", token=TOKEN)
+    push_pipeline(module_hub, "carol/tiny-ddpm", token=TOKEN)
+    module_hub.add_folder("carol/backbone", STARTER_FOLDER / "classifier")
     before = {name: os.environ.get(name) for name in ("HF_TOKEN", "XAIHUB_CACHE")}
     os.environ.update(HF_TOKEN=TOKEN, XAIHUB_CACHE=str(tmp_path_factory.mktemp("cache")))
     try:
@@ -70,7 +70,7 @@ def published(session_hub, real, tmp_path_factory):
             "carol/cats-references")  # fmt: skip
         run("publish_space", "--model", "carol/cats-classifier", "--references", "carol/cats-references", "--secret",
             "HF_TOKEN", "--to", "carol/cats-why")  # fmt: skip
-        yield session_hub
+        yield module_hub
     finally:
         for name, value in before.items():
             if value is None:

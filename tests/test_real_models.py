@@ -25,10 +25,10 @@ MODELS = {
 
 
 @pytest.fixture(scope="module")
-def pulled(session_hub):
+def pulled(module_hub):
     classifiers = {}
     for repo_id, (folder, _, _) in MODELS.items():
-        session_hub.add_folder(repo_id, SHARED / "models" / folder)
+        module_hub.add_folder(repo_id, SHARED / "models" / folder)
         classifiers[repo_id] = load_classifier(repo_id, token=False)
     return classifiers
 

@@ -73,8 +73,8 @@ class Page(Boxes):
     # Wiring
 
     def _model_work(self) -> dict[str, Any]:
-        """How an event is attached that runs a classifier."""
-        return MODEL_WORK | {"trigger_mode": "once", "show_progress_on": [self.progress]}
+        """How an event is attached that runs a classifier; a click before the last answer is whole must not get lost."""
+        return MODEL_WORK | {"trigger_mode": "always_last", "show_progress_on": [self.progress]}
 
     def _wire_question(self, asks: set[Any], shown: list[Any]) -> list[Any]:
         """The events that ask: the button, and a click on an example."""

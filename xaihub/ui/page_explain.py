@@ -70,10 +70,6 @@ class ExplainPage(ChangingPage, Layout):
 
     # What happens
 
-    def _model_work(self) -> dict[str, Any]:
-        """A click while the smallest change is looked for is a new question: it must not get lost."""
-        return super()._model_work() | {"trigger_mode": "always_last"}
-
     def run(
         self,
         given: Updates,

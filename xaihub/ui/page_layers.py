@@ -37,7 +37,7 @@ class LayersPage(ChangingPage, LayersLayout):
             self.strip, self.trouble, self.projection, self.plane,
         ]  # fmt: skip
         runs = self._wire_question(asks, shown)
-        changes = self._model_work() | {"trigger_mode": "always_last"}
+        changes = self._model_work()
         for name, box in self._menu_boxes().items():
             runs.append(box.input(self.changed(name), [self.explored, box], shown, **changes))
         self.halt.click(self.stop, None, [self.alert], cancels=runs, **AT_ONCE)
