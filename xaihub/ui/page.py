@@ -73,7 +73,7 @@ class Page(Boxes):
     # Wiring
 
     def _model_work(self) -> dict[str, Any]:
-        """How an event is attached that runs a classifier; a click before the last answer is whole must not get lost."""
+        """How an event is attached that runs a classifier; one more click waits for its turn."""
         return MODEL_WORK | {"trigger_mode": "always_last", "show_progress_on": [self.progress]}
 
     def _wire_question(self, asks: set[Any], shown: list[Any]) -> list[Any]:
