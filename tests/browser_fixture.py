@@ -109,6 +109,15 @@ def send_picture(page: Any, file: Path | dict[str, Any]) -> None:
     page.wait_for_timeout(300)
 
 
+def settled(page: Any) -> None:
+    """Waits for the smallest change, which is drawn last and with it the rows above: what is open there closes."""
+    page.wait_for_timeout(500)
+    page.wait_for_function(
+        "!document.querySelector('[data-method=swap]')?.textContent.includes('Looking for it')", timeout=60_000
+    )
+    page.wait_for_timeout(500)
+
+
 def choose(page: Any, box: str, value: str, *, until: str = "") -> None:
     """Types into a dropdown, and leaves it.
 

@@ -20,7 +20,7 @@ from xaihub import open_dataset
 
 ROOT = Path(__file__).parents[1]
 STUDENTS = ROOT.parent / "shared" / "data" / "cats_real_fake" / "train"
-KILLS = int(os.environ.get("XAIHUB_KILLS", "3"))
+KILLS = int(os.environ.get("XAIHUB_KILLS", "2"))
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import build_dataset  # noqa: E402

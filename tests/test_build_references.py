@@ -23,7 +23,7 @@ from xaihub.loading import STARTER_FOLDER
 from xaihub.synthetic import paper_pets
 
 ROOT = Path(__file__).parents[1]
-KILLS = int(os.environ.get("XAIHUB_KILLS", "3"))
+KILLS = int(os.environ.get("XAIHUB_KILLS", "2"))
 PETS = ["cat", "dog", "fox", "mouse", "rabbit"]
 
 

@@ -21,7 +21,7 @@ from xaihub.generation import plan as planning
 from xaihub.images import open_picture
 from xaihub.progress import silent
 
-KILLS = int(os.environ.get("XAIHUB_KILLS", "3"))
+KILLS = int(os.environ.get("XAIHUB_KILLS", "2"))
 FEW = GenerationSettings("alice/ddpm", count=5, steps=3, batch=2)
 
 

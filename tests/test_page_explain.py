@@ -7,7 +7,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from browser_fixture import SCREENSHOTS, choose, chromium, free_port, open_page, send_picture, sentence, served
+from browser_fixture import (
+    SCREENSHOTS,
+    choose,
+    chromium,
+    free_port,
+    open_page,
+    send_picture,
+    sentence,
+    served,
+    settled,
+)
 from tiny_models import LABELS, TINY, TOKEN, build, picture, processor_of, push
 
 from xaihub.ui.settings import starter_examples
@@ -85,6 +95,7 @@ def test_one_click_on_an_example_explains_it_without_a_hub(browser, offline):
     page.wait_for_timeout(500)
     page.screenshot(path=_shot("desktop"), full_page=True)
 
+    settled(page)
     page.click("[data-method=twins] .xh-card >> nth=0")
     dialog = page.locator(".xh-dialog[open]")
     assert dialog.locator(".xh-stack").count() == 2
@@ -101,8 +112,8 @@ def test_the_page_fits_a_telephone_and_the_dark(browser, offline, name, width, d
     page.click("#xh-examples button >> nth=1")
     page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
     if width < 900:
-        page.wait_for_function("window.scrollY > 0", timeout=5_000)  # to the answer, below the boxes
-    page.wait_for_timeout(500)
+        page.wait_for_function("window.scrollY > 0", timeout=60_000)  # to the answer, below the boxes
+    settled(page)
     page.screenshot(path=_shot(name), full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.click(".xh-card >> nth=0")
@@ -327,6 +338,7 @@ def test_a_signed_map_is_shown_for_and_against_and_other_colours_need_no_server(
     page = open_page(browser, offline)
     page.click("#xh-examples button >> nth=0")
     page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+    settled(page)
     page.route("**/gradio_api/**", lambda route: route.abort())  # from here on nobody answers
     heat = "#xh-view .xh-main .xh-heat:visible"
     page.check("#xh-view .xh-sign[value=both]")

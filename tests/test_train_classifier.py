@@ -19,7 +19,7 @@ from training_child import RESNET, backbone, class_folders, tinted, train, train
 from scripts import evaluate_classifier
 from xaihub.datasets import open_dataset, write_split
 
-KILLS = int(os.environ.get("XAIHUB_KILLS", "3"))
+KILLS = int(os.environ.get("XAIHUB_KILLS", "2"))
 
 
 @pytest.fixture(autouse=True)
