@@ -31,6 +31,7 @@ class ExplainPage(ChangingPage, Layout):
 
     def __init__(self, settings: Settings, desk: Desk) -> None:
         self.changes = Stops()  # of an answer; they give way to each other and to questions
+        self.under_way: dict[str, dict[str, str]] = {}  # visitor -> the change that runs
         super().__init__(settings, desk)
 
     def _wire(self) -> None:
@@ -49,7 +50,7 @@ class ExplainPage(ChangingPage, Layout):
             click(self.give_way, None, None, **AT_ONCE)
         changes = work | {"trigger_mode": "multiple"}  # one that follows waits for the earlier one, which gives way
         for box, name in ((self.target, "target"), (self.method, "method"), (self.against, "against")):
-            chosen = box.input(self.give_way, None, None, trigger_mode="multiple", **AT_ONCE)
+            chosen = box.input(self.give_way_to(name), [box], None, trigger_mode="multiple", **AT_ONCE)
             runs.append(chosen.then(self.changed(name), [self.asked, box], shown, **changes))
         runs.append(self.change.click(self.change_now, [self.asked], shown, **adopting))
         reading = [self.asked, self.words, self.token], [self.found, self.alert]
@@ -193,7 +194,11 @@ class ExplainPage(ChangingPage, Layout):
         def work(report: Progress) -> Iterator[Asked]:
             yield self.desk.again(self._still(answer), report, **changes)
 
-        return self._changed(work, answer, who, progress)
+        self.under_way[who] = changes
+        try:
+            return self._changed(work, answer, who, progress)
+        finally:
+            self.under_way.pop(who, None)
 
     def _changed(self, work: Work, answer: Asked | None, who: str, progress: Progress) -> Updates:
         """The page with what the work makes of the answer, or with the menus as they were."""
@@ -210,6 +215,15 @@ class ExplainPage(ChangingPage, Layout):
     def give_way(self, request: gr.Request) -> None:
         """A long change of the answer ends when something else is asked: else its turn would come only then."""
         self.changes.stop(visitor(request), gave_way=True)
+
+    def give_way_to(self, name: str) -> Callable[..., None]:
+        """The same for a menu; a choice that is reported twice, as when a box is left, does not stop itself."""
+
+        def handler(value: str | None, request: gr.Request) -> None:
+            if self.under_way.get(visitor(request)) != {name: value or ""}:
+                self.give_way(request)
+
+        return handler
 
     def stop(self, asked: Asked | None, request: gr.Request) -> Updates:
         who = visitor(request)
