@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaihub.agreement import ranks
+from xaihub.agreement import agreement
 from xaihub.classifier import Classifier
 from xaihub.embedders import EMBEDDERS, Batch
 from xaihub.intervals import wilson
@@ -237,12 +237,7 @@ def _correlation(a: Floats, b: Floats) -> list[float | None]:
 
 
 def _spearman(a: Floats, b: Floats) -> float:
-    if len(a) < 2:
-        return float("nan")
-    a, b = ranks(a), ranks(b)
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum() / size) if size else float("nan")
+    return float(agreement([a, b])[0, 1]) if len(a) else float("nan")
 
 
 def _bootstrapped(value: Callable[[Rows], float], count: int) -> tuple[float, float]:
