@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 from toy_networks import classifier_of
 
+from benchmarks.examples.pets import covered, part_in
 from xaihub.building import build_references
 from xaihub.datasets import from_pairs
 from xaihub.discriminant import margin_map
@@ -22,7 +23,7 @@ from xaihub.methods import FEW_PASSES, METHODS, Query
 from xaihub.passes import tap
 from xaihub.quality import plausibility
 from xaihub.swaps import Candidate, boxes_of, changed, composite, lengths, numbers, smallest_flip, swap_order
-from xaihub.synthetic import PARTS, deciding_parts, paper_pets
+from xaihub.synthetic import deciding_parts, paper_pets
 
 
 class Patches(nn.Module):
@@ -298,19 +299,3 @@ def test_on_the_paper_pets_deciding_parts_are_swapped_and_the_same_parts_are_pai
     assert np.mean(lifts) >= 3
     assert len(same) >= 25
     assert np.mean(same) >= 0.7
-
-
-def part_in(masks, box, scale):
-    """The part that fills most of a box, or the ground."""
-    inside = covered(masks["pet"].shape, [box], scale)
-    shares = {part: masks[part][inside].mean() for part in PARTS}
-    best = max(shares, key=shares.get)
-    return best if shares[best] > 0 else "ground"
-
-
-def covered(shape, boxes, scale):
-    inside = np.zeros(shape, bool)
-    for box in boxes:
-        left, upper, right, lower = (round(edge / scale) for edge in box)
-        inside[upper:lower, left:right] = True
-    return inside

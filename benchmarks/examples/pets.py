@@ -41,23 +41,23 @@ def _lift(pet: PaperPet, other: PaperPet, swap: Evidence, scale: float) -> float
     """How much more of the swapped cells than of the picture lies on what tells the two classes apart."""
     deciding = deciding_parts(str(swap.facts["original"]), str(swap.facts["target"]))
     mask = np.logical_or.reduce([one.masks[part] for one in (pet, other) for part in deciding])
-    return float(mask[_covered(mask.shape, swap.boxes, scale)].mean() / mask.mean())
+    return float(mask[covered(mask.shape, swap.boxes, scale)].mean() / mask.mean())
 
 
 def _same_parts(pet: PaperPet, other: PaperPet, twin: Evidence, scale: float) -> Iterator[bool]:
     for mine, theirs in zip(twin.matches, twin.boxes, strict=True):
-        yield _part_in(pet.masks, mine, scale) == _part_in(other.masks, theirs, scale)
+        yield part_in(pet.masks, mine, scale) == part_in(other.masks, theirs, scale)
 
 
-def _part_in(masks: Mapping[str, NDArray[np.bool_]], box: Box, scale: float) -> str:
+def part_in(masks: Mapping[str, NDArray[np.bool_]], box: Box, scale: float) -> str:
     """The part that fills most of a box, or the ground."""
-    inside = _covered(masks["pet"].shape, [box], scale)
+    inside = covered(masks["pet"].shape, [box], scale)
     shares = {part: float(masks[part][inside].mean()) for part in PARTS}
     best = max(shares, key=lambda part: shares[part])
     return best if shares[best] > 0 else "ground"
 
 
-def _covered(shape: tuple[int, ...], boxes: Sequence[Box], scale: float) -> NDArray[np.bool_]:
+def covered(shape: tuple[int, ...], boxes: Sequence[Box], scale: float) -> NDArray[np.bool_]:
     inside = np.zeros(shape, dtype=bool)
     for box in boxes:
         left, upper, right, lower = (round(edge / scale) for edge in box)
