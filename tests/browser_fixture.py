@@ -110,12 +110,8 @@ def send_picture(page: Any, file: Path | dict[str, Any]) -> None:
 
 
 def settled(page: Any) -> None:
-    """Waits for the smallest change, which is drawn last and with it the rows above: what is open there closes."""
-    page.wait_for_timeout(500)
-    page.wait_for_function(
-        "!document.querySelector('[data-method=swap]')?.textContent.includes('Looking for it')", timeout=60_000
-    )
-    page.wait_for_timeout(500)
+    """Waits for the smallest change, which is drawn last."""
+    page.wait_for_selector("[data-method=swap]:not(:has-text('Looking for it'))", timeout=60_000)
 
 
 def choose(page: Any, box: str, value: str, *, until: str = "") -> None:
@@ -149,3 +145,23 @@ def sentence(page: Any, *, timeout: float = 40_000) -> str:
     """The words of the alert, once there are any."""
     page.wait_for_selector("#xh-alert [role=alert]", timeout=timeout)
     return page.inner_text("#xh-alert")
+
+
+_SHOWN = """() => JSON.stringify({
+  boxes: [...document.querySelectorAll("[id^=xh-] input, [id^=xh-] textarea")].map((box) => box.value).filter(Boolean),
+  focus: document.activeElement?.closest("[id]")?.id,
+  text: document.body.innerText.slice(0, 3000),
+}, null, 1)"""
+
+
+def shown_on(browser: Any) -> str:
+    """What the open pages say, for the report of a test that failed."""
+    from playwright.sync_api import Error
+
+    told = []
+    for page in [page for context in browser.contexts for page in context.pages] if browser else []:
+        try:
+            told.append(f"{page.url}\n{page.evaluate(_SHOWN)}\nerrors: {getattr(page, 'broken', [])}")
+        except Error as error:  # it has gone meanwhile
+            told.append(str(error))
+    return "\n".join(told[-2:])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from browser_fixture import shown_on
 from hub_fixture import forget_downloads, start_hub_for_session
 from loopback_hub import LoopbackHub
 
@@ -35,3 +36,25 @@ def hub(module_hub: LoopbackHub) -> Iterator[LoopbackHub]:
     yield module_hub
     module_hub.restore(before)
     forget_downloads()
+
+
+@pytest.fixture(autouse=True)
+def _pages_are_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A page that was left open goes on drawing and asking; those of a module's own fixtures stay."""
+    if "browser" not in request.fixturenames:
+        yield
+        return
+    browser = request.getfixturevalue("browser")
+    before = list(browser.contexts)
+    yield
+    for context in [context for context in browser.contexts if context not in before]:
+        context.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Where a test of a page fails, the report tells what the page showed: nobody can look at it afterwards."""
+    report = yield
+    if report.failed and "browser" in getattr(item, "fixturenames", ()):
+        report.sections.append(("the pages", shown_on(item.funcargs.get("browser"))))
+    return report

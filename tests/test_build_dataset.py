@@ -4,7 +4,6 @@ import io
 import json
 import multiprocessing
 import os
-import random
 import resource
 import signal
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import dies, moments
 from PIL import Image
 from tiny_datasets import TOKEN, push_rows, write
 from tiny_pipelines import add_pipeline, ddpm
@@ -20,7 +20,6 @@ from xaihub import open_dataset
 
 ROOT = Path(__file__).parents[1]
 STUDENTS = ROOT.parent / "shared" / "data" / "cats_real_fake" / "train"
-KILLS = int(os.environ.get("XAIHUB_KILLS", "2"))
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import build_dataset  # noqa: E402
@@ -173,17 +172,11 @@ def _build(folders: list[str], to: str) -> None:
 
 
 def test_a_build_that_was_killed_ends_in_the_same_bytes_when_it_is_run_again(folders, here):
-    build_dataset.main([*folders, "--to", "D"])
-    whole = content(here / "D")
-    fork, lot = multiprocessing.get_context("fork"), random.Random(0)
+    fork, arguments = multiprocessing.get_context("fork"), (folders, "D")
 
-    for _ in range(KILLS):
-        process = fork.Process(target=_build, args=(folders, "D"))
-        process.start()
-        process.join(lot.uniform(0.0, 0.25))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-        process.join()
+    for moment in moments(fork, _build, arguments, here, seed=0):
+        whole = content(here / "D")
+        assert dies(fork, _build, arguments, here, moment)
         assert content(here / "D") in (whole, {})  # the earlier result stands until the new one takes its place
 
         assert build_dataset.main([*folders, "--to", "D"]) == 0

@@ -4,15 +4,13 @@ import errno
 import json
 import multiprocessing
 import os
-import random
-import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import dies, moments
 from tiny_pipelines import SIDE, add_pipeline, ddpm, of_2022, pickled, text_to_image
 
 from xaihub.errors import CancelledError, DatasetError, RepoNotFoundError, TooLargeError, UnsupportedModelError
@@ -21,7 +19,6 @@ from xaihub.generation import plan as planning
 from xaihub.images import open_picture
 from xaihub.progress import silent
 
-KILLS = int(os.environ.get("XAIHUB_KILLS", "2"))
 FEW = GenerationSettings("alice/ddpm", count=5, steps=3, batch=2)
 
 
@@ -249,27 +246,19 @@ def test_a_full_disk_is_a_sentence_what_was_made_is_kept_and_the_next_run_goes_o
 
 
 def _generate_in(settings: GenerationSettings, folder: Path) -> None:
-    def slowly(share: float, stage: str) -> None:
-        time.sleep(0.02)
-
-    generate(settings, folder=folder, progress=slowly)
+    generate(settings, folder=folder, progress=silent)
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(local, tmp_path):
-    whole = generate(local, folder=tmp_path / "whole")
-    fork, lot = multiprocessing.get_context("fork"), random.Random(0)
+    fork, whole = multiprocessing.get_context("fork"), tmp_path / "whole"
 
-    for turn in range(KILLS):
-        folder = tmp_path / f"killed {turn}"
-        process = fork.Process(target=_generate_in, args=(local, folder))
-        process.start()
-        process.join(lot.uniform(0.05, 0.8))
-        os.kill(process.pid, signal.SIGKILL) if process.is_alive() else None
-        process.join()
-        assert not [path for path in content(folder) if content(folder)[path] != content(whole.folder)[path]]
+    for moment in moments(fork, _generate_in, (local, whole), tmp_path, seed=0):
+        folder = tmp_path / f"killed {moment}"
+        assert dies(fork, _generate_in, (local, folder), tmp_path, moment)
+        assert not [path for path in content(folder) if content(folder)[path] != content(whole)[path]]
 
         generate(local, folder=folder)
-        assert content(folder) == content(whole.folder)
+        assert content(folder) == content(whole)
 
 
 def test_generation_itself_refuses_what_would_take_too_long(local, tmp_path):

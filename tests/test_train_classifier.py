@@ -4,13 +4,12 @@ import io
 import json
 import multiprocessing
 import os
-import random
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from killing import dies, moments
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import TINY, TOKEN, build, processor_of, push
@@ -18,8 +17,6 @@ from training_child import RESNET, backbone, class_folders, tinted, train, train
 
 from scripts import evaluate_classifier
 from xaihub.datasets import open_dataset, write_split
-
-KILLS = int(os.environ.get("XAIHUB_KILLS", "2"))
 
 
 @pytest.fixture(autouse=True)
@@ -362,29 +359,18 @@ def test_training_that_is_killed_again_and_again_ends_with_the_same_bytes(pictur
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training_server"])
 
-    def started(name):
-        options = ("--epochs", "4", "--folds", "2")
-        process = context.Process(
-            target=train_quietly, args=(pictures, network, tmp_path / name, tmp_path / f"cache of {name}", *options)
-        )
-        process.start()
-        return process
+    def training(name):
+        return pictures, network, tmp_path / name, tmp_path / f"cache of {name}", "--epochs", "4", "--folds", "2"
 
-    started("warm").join()  # the first one also starts the server that the others are forked from
-    begun = time.monotonic()
-    whole = started("whole")
-    whole.join()
-    seconds = time.monotonic() - begun
-    assert whole.exitcode == 0
-    moments = random.Random(11)
-    for _ in range(KILLS):
-        process = started("killed")
-        time.sleep(moments.uniform(0.1, 0.9) * seconds)
-        process.kill()
-        process.join()
-    last = started("killed")
+    killed = [
+        dies(context, train_quietly, training("killed"), tmp_path, moment)  # each goes on from where the last one died
+        for moment in moments(context, train_quietly, training("whole"), tmp_path, seed=11)
+    ]
+    last = context.Process(target=train_quietly, args=training("killed"))
+    last.start()
     last.join()
 
+    assert killed[0]
     assert last.exitcode == 0
     for name in ("model.safetensors", "config.json", "metrics.json", "preprocessor_config.json"):
         expected = (tmp_path / "whole" / name).read_bytes().replace(b'"whole"', b'"killed"')
