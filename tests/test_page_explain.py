@@ -95,7 +95,6 @@ def test_one_click_on_an_example_explains_it_without_a_hub(browser, offline):
     page.wait_for_timeout(500)
     page.screenshot(path=_shot("desktop"), full_page=True)
 
-    settled(page)
     page.click("[data-method=twins] .xh-card >> nth=0")
     dialog = page.locator(".xh-dialog[open]")
     assert dialog.locator(".xh-stack").count() == 2
@@ -207,13 +206,13 @@ def test_stop_ends_a_slow_download_and_the_next_question_is_answered(browser, si
     send_picture(page, PICTURE)
     choose(page, "#xh-model", SLOW)
     page.wait_for_selector(f"#xh-about >> text={SLOW}", timeout=60_000)
-    hub.fault(kind="slow", path_contains=f"{SLOW}/resolve", seconds=6, times=2)
+    hub.fault(kind="slow", path_contains=f"{SLOW}/resolve", seconds=15, times=2)
     explain(page)
-    page.wait_for_timeout(1500)
+    page.wait_for_function("document.querySelector('#xh-progress').innerText.trim()", timeout=20_000)
     start = time.monotonic()
     page.click("#xh-stop")
-    page.wait_for_selector("#xh-alert >> text=/Stopped/", timeout=5_000)
-    assert time.monotonic() - start < 4
+    page.wait_for_selector("#xh-alert >> text=/Stopped/", timeout=20_000)
+    assert time.monotonic() - start < 10, "the download that is waited for takes longer"
     explain(page, MODEL)
     page.wait_for_selector(".xh-view", timeout=40_000)
 
@@ -338,7 +337,6 @@ def test_a_signed_map_is_shown_for_and_against_and_other_colours_need_no_server(
     page = open_page(browser, offline)
     page.click("#xh-examples button >> nth=0")
     page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
-    settled(page)
     page.route("**/gradio_api/**", lambda route: route.abort())  # from here on nobody answers
     heat = "#xh-view .xh-main .xh-heat:visible"
     page.check("#xh-view .xh-sign[value=both]")

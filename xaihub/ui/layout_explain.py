@@ -56,6 +56,7 @@ class Layout(Boxes):
         self.view = gr.HTML(elem_id="xh-view")
         self.trust = gr.HTML(elem_id="xh-trust")
         self.beside = gr.HTML(elem_id="xh-beside")
+        self.smallest = gr.HTML(elem_id="xh-smallest")  # not beside: it comes later, and what is open there stays open
         self.change = gr.Button("Find the smallest change", visible=False, elem_id="xh-change")
         self.found = gr.HTML(elem_id="xh-found")
         self.adopt = gr.Button("Embed these pictures for this classifier", visible=False, elem_id="xh-adopt")

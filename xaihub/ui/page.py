@@ -15,7 +15,7 @@ from xaihub.ui.finding import Finder
 from xaihub.ui.menus import PREDICTED
 from xaihub.ui.results import is_refusal
 from xaihub.ui.settings import Settings
-from xaihub.ui.stopping import Stops
+from xaihub.ui.stopping import EndedError, Stops
 from xaihub.ui.wiring import (
     AT_ONCE,
     LOOKS,
@@ -66,6 +66,14 @@ class Page(Boxes):
     def _step(self, answer: Any, given: Updates) -> Updates:
         """The page with what there is of the answer so far."""
 
+    @abstractmethod
+    def describe(self, *asked: Any) -> Updates:
+        """What the Hub says of a model before it is fetched."""
+
+    @abstractmethod
+    def stop(self, presses: int, *left: Any) -> Updates:
+        """What is said when the visitor pressed Stop; see `_wire_stop`."""
+
     def _standing(self, _given: Updates) -> Updates:
         """The boxes as the answer that still stands was asked."""
         return {}
@@ -87,6 +95,26 @@ class Page(Boxes):
 
     def _wire_typing(self, box: gr.Dropdown) -> None:
         box.key_up(self.suggest, None, [box], trigger_mode="always_last", **LOOKS)
+
+    def _wire_looking(self, asks: Any, about: list[Any]) -> None:
+        """The model is looked up when it is typed and when the page has come, in one event: its answers keep order."""
+        self.arrived = gr.State(False)
+        asking = [self.model.input, self.arrived.change]
+        gr.on(asking, self.describe, asks, about, trigger_mode="always_last", **LOOKS)
+
+    def _wire_stop(self, given: list[Any], left: list[Any], runs: list[Any]) -> None:
+        """What Stop does: a run that is under way ends by itself; one that waits for its turn is taken from the queue.
+
+        Never both: gradio ends whatever runs under the same name when it comes to it, and that may be the visitor's
+        next question.
+        """
+        self.presses = gr.State(0)
+        self.halt.click(self.stop, [self.presses, *given], [self.presses, *left], **AT_ONCE)
+        self.presses.change(None, cancels=runs, **PRIVATE)
+
+    def _stopped(self, said: str, presses: int, *, began: bool) -> Updates:
+        """What Stop says; where nothing had begun yet, what waits is dropped."""
+        return {self.alert: note(said.strip())} | ({} if began else {self.presses: presses + 1})
 
     def _wire_download(self, button: gr.Button, make: Callable[[Any, str], str], answer: gr.State) -> None:
         made = button.click(self.packed(make), [answer], [self.file, self.alert], **LOOKS)
@@ -111,6 +139,8 @@ class Page(Boxes):
             for answer in self.stops.run(visitor(request), self._work(given, account), progress_bar(progress)):
                 earlier = {}
                 yield self._step(answer, given)
+        except EndedError:
+            return
         except CancelledError as error:
             yield {self.alert: note(str(error))} | self._standing(given)
         except self.harmless as error:
@@ -166,6 +196,8 @@ class Page(Boxes):
         """
         try:
             return {self.alert: ""} | run()
+        except EndedError:
+            return self._nothing()
         except CancelledError as error:
             said = note(f"{error} {stands}".strip())
         except XaihubError as error:
@@ -207,7 +239,7 @@ class ChangingPage(Page):
         cleared = [self.alert, self.answer, self.welcome, self.target, answer, *emptied]
         self.model.input(self.clear, [self.model, answer], cleared, **AT_ONCE)
         asks, about = [self.model, self.token], [self.about, self.alert]
-        self.model.input(self.describe, asks, about, trigger_mode="always_last", **LOOKS)
+        self._wire_looking(asks, about)
 
     def _question(self, given: Updates, account: gr.OAuthToken | None, **choices: str) -> Question:
         """What the boxes say; `choices` are those that this page alone has."""

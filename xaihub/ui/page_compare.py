@@ -11,7 +11,7 @@ from xaihub.ui.layout_compare import VARIES, Layout, visible
 from xaihub.ui.menus import PREDICTED, class_choices, method_choices
 from xaihub.ui.pace import total_in_words
 from xaihub.ui.page import Page, Work
-from xaihub.ui.wiring import AT_ONCE, LOOKS, PRIVATE, Updates, read, token_of, visitor
+from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, read, token_of, visitor
 from xaihub.ui.words import alarm, note, status
 
 if TYPE_CHECKING:
@@ -36,12 +36,10 @@ class ComparePage(Page, Layout):
             self.methods, self.method, self.classes, self.target, self.cost,
         ]  # fmt: skip
         runs = self._wire_question(asks, shown)
-        self.halt.click(self.stop, None, [self.alert], cancels=runs, **AT_ONCE)
+        self._wire_stop([], [self.alert], runs)
         for box in (self.model, self.other):
             self._wire_typing(box)
-        self.describing = LOOKS | {"inputs": picks | {self.model, self.token}}
-        self.describing["outputs"] = [self.about, self.plan, self.cost, self.alert]
-        self.model.input(self.describe, trigger_mode="always_last", **self.describing)
+        self._wire_looking(picks | {self.model, self.token}, [self.about, self.plan, self.cost, self.alert])
         varying = [self.methods, self.method, self.classes, self.target, self.other, self.cost]
         self.vary.input(self.varied, picks, varying, **AT_ONCE)
         for menu in (self.methods, self.method, self.classes):
@@ -54,9 +52,9 @@ class ComparePage(Page, Layout):
         """Fills the boxes when the page is opened; inside its route."""
         boxes = [
             self.model, self.vary, self.methods, self.method, self.classes, self.target, self.other, self.welcome,
+            self.arrived,
         ]  # fmt: skip
-        opened = demo.load(self.opened, None, boxes, **AT_ONCE)
-        opened.then(self.describe, **self.describing)
+        demo.load(self.opened, None, boxes, **AT_ONCE)
 
     # What happens
 
@@ -139,11 +137,12 @@ class ComparePage(Page, Layout):
         wrong += [vary] if vary not in dict(VARIES).values() else []
         if wrong:
             return {
+                self.arrived: True,
                 self.methods: gr.update(choices=choices),
                 self.method: gr.update(choices=choices),
                 self.welcome: self.greeting + alarm(f"This link asks for {wrong[0][:60]!r}, which is not known here."),
             }
-        updates: Updates = {self.model: asked["model"][:200]} if "model" in asked else {}
+        updates: Updates = {self.arrived: True} | ({self.model: asked["model"][:200]} if "model" in asked else {})
         classes = [name[:200] for name in asked.get("classes", "").split(BETWEEN) if name]
         shown = visible(vary)
         updates |= {
@@ -160,6 +159,7 @@ class ComparePage(Page, Layout):
             )
         return updates
 
-    def stop(self, request: gr.Request) -> str:
+    def stop(self, presses: int, request: gr.Request) -> Updates:
         running = self.stops.stop(visitor(request))
-        return note("Stopped. The maps that were there before stay." if running else "Stopped.")
+        stay = "The maps that were there before stay." if running else ""
+        return self._stopped(f"Stopped. {stay}", presses, began=running)

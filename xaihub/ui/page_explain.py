@@ -17,7 +17,7 @@ from xaihub.ui.menus import AUTOMATIC, RUNNER_UP
 from xaihub.ui.page import ChangingPage, Work
 from xaihub.ui.results_examples import found_shown
 from xaihub.ui.settings import Settings
-from xaihub.ui.stopping import GaveWayError, Stops
+from xaihub.ui.stopping import Stops
 from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, token_of, visitor
 from xaihub.ui.words import alarm, note
 
@@ -43,7 +43,8 @@ class ExplainPage(ChangingPage, Layout):
         work = self._model_work()
         runs = self._wire_question(asks, shown)
         runs.append(self.layer.input(self.relayer, asks, shown, **work))
-        adopting = work | {"show_progress_on": [self.beside]}  # the button is far below the bar
+        # these two buttons are far below the bar
+        adopting, changing = (work | {"show_progress_on": [below]} for below in (self.beside, self.smallest))
         embeds = [self.asked, self.limit, self.looks, self.token]
         runs.append(self.adopt.click(self.embed_again, embeds, shown, **adopting))
         for click in (self.go.click, self.example.select):
@@ -52,11 +53,11 @@ class ExplainPage(ChangingPage, Layout):
         for box, name in ((self.target, "target"), (self.method, "method"), (self.against, "against")):
             chosen = box.input(self.give_way_to(name), [box], None, trigger_mode="multiple", **AT_ONCE)
             runs.append(chosen.then(self.changed(name), [self.asked, box], shown, **changes))
-        runs.append(self.change.click(self.change_now, [self.asked], shown, **adopting))
+        runs.append(self.change.click(self.change_now, [self.asked], shown, **changing))
         reading = [self.asked, self.words, self.token], [self.found, self.alert]
         runs.append(self.words.submit(self.search, *reading, **changes | {"show_progress_on": [self.found]}))
-        left = [self.alert, self.target, self.against, self.method, self.layer, self.change, self.beside]
-        self.halt.click(self.stop, [self.asked], left, cancels=runs, **AT_ONCE)
+        left = [self.alert, self.target, self.against, self.method, self.layer, self.change, self.smallest]
+        self._wire_stop([self.asked], left, runs)
         self._wire_model(self.asked, self.against, self.layer, self.found, self.words)
         self._wire_download(self.keep, evidence_zip, self.asked)
         self._wire_download(self.keep_references, references_zip, self.asked)
@@ -66,7 +67,8 @@ class ExplainPage(ChangingPage, Layout):
     def _result_components(self) -> list[Any]:
         return [
             self.asked, self.about, self.said, self.target, self.method, self.layer, self.view, self.trust,
-            self.against, self.beside, self.change, self.words, self.found, self.adopt, self.keep_references,
+            self.against, self.beside, self.smallest, self.change, self.words, self.found, self.adopt,
+            self.keep_references,
         ]  # fmt: skip
 
     # What happens
@@ -159,10 +161,10 @@ class ExplainPage(ChangingPage, Layout):
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Updates:
-        """The page with the smallest change that turns the answer."""
+        """The page with the smallest change that turns the answer; the rest of it stays untouched."""
 
-        def work(report: Progress) -> Iterator[Asked]:
-            yield self.desk.smallest_change(self._still(asked), report)
+        def work(report: Progress) -> Iterator[Updates]:
+            yield results.change_drawn(self, self.desk.smallest_change(self._still(asked), report))
 
         return self._changed(work, asked, visitor(request), progress_bar(progress))
 
@@ -191,8 +193,8 @@ class ExplainPage(ChangingPage, Layout):
         return self._guarded(run)
 
     def _change(self, answer: Asked | None, changes: dict[str, str], who: str, progress: Progress) -> Updates:
-        def work(report: Progress) -> Iterator[Asked]:
-            yield self.desk.again(self._still(answer), report, **changes)
+        def work(report: Progress) -> Iterator[Updates]:
+            yield self.drawn(self.desk.again(self._still(answer), report, **changes))
 
         self.under_way[who] = changes
         try:
@@ -201,20 +203,17 @@ class ExplainPage(ChangingPage, Layout):
             self.under_way.pop(who, None)
 
     def _changed(self, work: Work, answer: Asked | None, who: str, progress: Progress) -> Updates:
-        """The page with what the work makes of the answer, or with the menus as they were."""
+        """The page as the work changes it, or with the menus as they were."""
 
         def run() -> Updates:
-            try:
-                return self.drawn(list(self.changes.run(who, work, progress))[-1])
-            except GaveWayError:
-                return self._nothing()  # the boxes hold the next question already
+            return list(self.changes.run(who, work, progress))[-1]
 
         stands = "The earlier answer stands." if answer is not None else ""
         return self._guarded(run, partial(self._left, answer), stands)
 
     def give_way(self, request: gr.Request) -> None:
         """A long change of the answer ends when something else is asked: else its turn would come only then."""
-        self.changes.stop(visitor(request), gave_way=True)
+        self.changes.stop(visitor(request))
 
     def give_way_to(self, name: str) -> Callable[..., None]:
         """The same for a menu; a choice that is reported twice, as when a box is left, does not stop itself."""
@@ -225,11 +224,11 @@ class ExplainPage(ChangingPage, Layout):
 
         return handler
 
-    def stop(self, asked: Asked | None, request: gr.Request) -> Updates:
+    def stop(self, presses: int, asked: Asked | None, request: gr.Request) -> Updates:
         who = visitor(request)
         changing, running = self.changes.stop(who), self.stops.stop(who)
         kept = "What had been downloaded is kept." if running else "The earlier answer stands." if changing else ""
-        return {self.alert: note(f"Stopped. {kept}".strip())} | self._left(asked)
+        return self._stopped(f"Stopped. {kept}", presses, began=changing or running) | self._left(asked)
 
     def _emptied(self) -> Updates:
         return {
@@ -247,14 +246,14 @@ class ExplainPage(ChangingPage, Layout):
             "model": self.model, "class": self.target, "against": self.against, "method": self.method,
             "layer": self.layer, "references": self.references,
         }  # fmt: skip
-        updates: Updates = {box: asked[name] for name, box in boxes.items() if name in asked}
+        updates: Updates = {box: asked[name] for name, box in boxes.items() if name in asked} | {self.arrived: True}
         if asked.keys() & {"class", "against", "method", "layer"}:
             try:
                 updates[self.welcome] = self.greeting + note(results.link_in_words(asked))
             except XaihubError as error:
                 updates[self.welcome] = self.greeting + alarm(f"This link cannot be followed as it is. {error}")
                 updates[self.method] = "gradcam"
-        return updates or self._nothing()
+        return updates
 
     def drawn(self, asked: Asked) -> Updates:
         """Every part of the page that shows an answer."""

@@ -15,7 +15,7 @@ from xaihub.ui.layout_layers import LayersLayout
 from xaihub.ui.menus import PREDICTED, class_choices
 from xaihub.ui.page import ChangingPage, Work
 from xaihub.ui.settings import Settings
-from xaihub.ui.wiring import AT_ONCE, Updates, read, visitor
+from xaihub.ui.wiring import Updates, read, visitor
 from xaihub.ui.words import alarm, note, status
 
 __all__ = ["LayersPage"]
@@ -40,7 +40,7 @@ class LayersPage(ChangingPage, LayersLayout):
         changes = self._model_work()
         for name, box in self._menu_boxes().items():
             runs.append(box.input(self.changed(name), [self.explored, box], shown, **changes))
-        self.halt.click(self.stop, None, [self.alert], cancels=runs, **AT_ONCE)
+        self._wire_stop([], [self.alert], runs)
         self._wire_model(self.explored)
 
     def _menu_boxes(self) -> dict[str, Any]:
@@ -75,9 +75,10 @@ class LayersPage(ChangingPage, LayersLayout):
         shown = answer.choices if answer is not None else {}
         return {self._menu_boxes()[name]: gr.update(value=value) for name, value in shown.items()}
 
-    def stop(self, request: gr.Request) -> str:
+    def stop(self, presses: int, request: gr.Request) -> Updates:
         running = self.stops.stop(visitor(request))
-        return note("Stopped. What had been downloaded is kept." if running else "Stopped.")
+        kept = "What had been downloaded is kept." if running else ""
+        return self._stopped(f"Stopped. {kept}", presses, began=running)
 
     def _emptied(self) -> Updates:
         return {self.explored: None}

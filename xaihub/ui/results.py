@@ -7,16 +7,17 @@ import gradio as gr
 
 from xaihub.errors import AccessDeniedError, RepoNotFoundError, UnsupportedModelError, XaihubError
 from xaihub.ui.desk import Asked
+from xaihub.ui.desk_examples import CHANGE
 from xaihub.ui.drawing import bars, view
 from xaihub.ui.menus import ANY, PREDICTED, RUNNER_UP, class_choices, layer_choices, method_choices
 from xaihub.ui.pace import time_in_words
-from xaihub.ui.results_examples import beside
+from xaihub.ui.results_examples import beside, change_row
 from xaihub.ui.words import cautions, note, status
 
 if TYPE_CHECKING:
     from xaihub.ui.page_explain import ExplainPage
 
-__all__ = ["drawn", "is_refusal", "link_in_words", "menus", "stopped"]
+__all__ = ["change_drawn", "drawn", "is_refusal", "link_in_words", "menus", "stopped"]
 
 
 def drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
@@ -29,9 +30,9 @@ def drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
         page.welcome: gr.update(visible=False),
         page.answer: gr.update(visible=True),
         page.said: bars(explanation.prediction, explanation.target, str(explanation.provenance["model"])),
-        page.view: _large(asked),
-        page.trust: cautions(explanation, asked.method),
-        page.beside: beside(asked, page.desk),
+        **_map_drawn(page, asked),
+        page.beside: beside(asked),
+        page.smallest: change_row(asked, page.desk),
         page.change: changing(page, asked),
         page.words: gr.update(visible=bool(asked.reader)),
         page.found: "",
@@ -42,6 +43,13 @@ def drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
     if classifier is not None:
         updates[page.about] = status(asked.plan, classifier)
     return updates
+
+
+def change_drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
+    """The updates that show the smallest change: nothing else, since what is drawn anew closes what is open there."""
+    large = _map_drawn(page, asked) if asked.method == CHANGE else {}
+    row = change_row(asked, page.desk)
+    return {page.asked: asked, page.smallest: row, page.change: changing(page, asked), **large}
 
 
 def menus(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
@@ -64,7 +72,7 @@ def stopped(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
     """A search for the smallest change that was stopped can be begun again."""
     if not page.desk.lacks_change(asked):
         return {}
-    return {page.change: changing(page, asked, again=True), page.beside: beside(asked, page.desk, waits=True)}
+    return {page.change: changing(page, asked, again=True), page.smallest: change_row(asked, page.desk, waits=True)}
 
 
 def changing(page: "ExplainPage", asked: Asked, *, again: bool = False) -> Any:
@@ -113,6 +121,10 @@ def _comparing(asked: Asked) -> dict[str, Any]:
         "choices": class_choices(labels, *fixed),
         "label": f"Rather than ({', '.join(by)})",
     }
+
+
+def _map_drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
+    return {page.view: _large(asked), page.trust: cautions(asked.explanation, asked.method)}
 
 
 def _large(asked: Asked) -> str:

@@ -1,4 +1,4 @@
-"""From an answer to the rows of examples beside it."""
+"""From an answer to the rows of examples beside it, and to the smallest change, which comes later."""
 
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xaihub.records import Evidence
     from xaihub.spaces import Space
 
-__all__ = ["beside", "found_shown"]
+__all__ = ["beside", "change_row", "found_shown"]
 
 TWINS = ("twins", "lookalikes")
 TITLES = {"twins": "Decided alike", "lookalikes": "Looks alike"}
@@ -33,12 +33,8 @@ LOOKING = "Looking for it: the classifier is asked about pictures with more and 
 WAITS = "It has not been looked for yet: the button below does."
 
 
-def beside(asked: Asked, desk: Examples, *, waits: bool = False) -> str:
-    """The rows of examples: those of methods that search, and the further pieces of the method that is large.
-
-    Args:
-        waits: the smallest change was stopped.
-    """
+def beside(asked: Asked) -> str:
+    """The rows of examples: those of methods that search, and the further pieces of the method that is large."""
     shown = [name for name in example_methods() if name in asked.explanation.evidence]
     twins = [drawn for name in TWINS if name in shown and (drawn := _row(asked, name))]
     rest = [name for name in shown if name not in (*TWINS, "counterfactuals", CHANGE)]
@@ -48,11 +44,31 @@ def beside(asked: Asked, desk: Examples, *, waits: bool = False) -> str:
         side_by_side(twins),
         _row(asked, "counterfactuals") if "counterfactuals" in shown else "",
         *(_row(asked, name) for name in rest),
-        _change(asked, waits or not (asked.query and desk.is_soon(asked))),  # last: it comes later, and moves nothing
     ]
     drawn = "".join(rows)
     signed = any(one.signed is not None for found in asked.explanation.evidence.values() for one in found[:1])
-    return _told(asked) + drawn + (dialog(TWO_CLASSES, signed=signed, mixed=True) if drawn else "")
+    opens = drawn or asked.references is not None  # the smallest change opens in it too
+    return _told(asked) + drawn + (dialog(TWO_CLASSES, signed=signed, mixed=True) if opens else "")
+
+
+def change_row(asked: Asked, desk: Examples, *, waits: bool = False) -> str:
+    """The smallest change, the sentence that there is none, or that it is being looked for.
+
+    Args:
+        waits: it was stopped.
+    """
+    from xaihub import METHODS
+
+    if CHANGE not in example_methods() or asked.references is None or asked.query is None:
+        return ""
+    found = asked.explanation.evidence.get(CHANGE)
+    says = METHODS[CHANGE].summary
+    title = "The smallest change"
+    if found is None:
+        return section(CHANGE, title, says, "", notes=[LOOKING if desk.is_soon(asked) and not waits else WAITS])
+    notes = asked.explanation.notes.get(CHANGE, ())
+    drawn = change_shown(asked.explanation, found[0], _giver(asked, found[0])) if found else ""
+    return section(CHANGE, title, says, "", notes=notes, more=drawn)
 
 
 def found_shown(found: "tuple[Evidence, ...]", text: str) -> str:
@@ -138,22 +154,6 @@ def _space(asked: Asked, name: str) -> "Space | None":
     if name == "twins":
         return asked.references.space()
     return next((space for space in asked.references.spaces.values() if space.kind == "looks"), None)
-
-
-def _change(asked: Asked, waits: bool) -> str:
-    """The smallest change, the sentence that there is none, or that it is being looked for."""
-    from xaihub import METHODS
-
-    if CHANGE not in example_methods() or asked.references is None or asked.query is None:
-        return ""
-    found = asked.explanation.evidence.get(CHANGE)
-    says = METHODS[CHANGE].summary
-    title = "The smallest change"
-    if found is None:
-        return section(CHANGE, title, says, "", notes=[WAITS if waits else LOOKING])
-    notes = asked.explanation.notes.get(CHANGE, ())
-    drawn = change_shown(asked.explanation, found[0], _giver(asked, found[0])) if found else ""
-    return section(CHANGE, title, says, "", notes=notes, more=drawn)
 
 
 def _giver(asked: Asked, change: "Evidence") -> "Evidence | None":

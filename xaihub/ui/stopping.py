@@ -12,39 +12,29 @@ from typing import Any, TypeVar
 from xaihub.errors import CancelledError
 from xaihub.progress import Progress
 
-__all__ = ["GaveWayError", "Stops"]
+__all__ = ["EndedError", "Stops"]
 
 Thing = TypeVar("Thing")
 
 LOOK = 0.1  # seconds between two looks whether Stop was pressed
 
 
-class GaveWayError(CancelledError):
-    """The run ended because its visitor asks something else, of which there is nothing to be said."""
-
-
-class Ending(threading.Event):
-    """Set when a run shall end; it knows why, so that the run itself can say it."""
-
-    gave_way = False
-
-    def error(self) -> CancelledError:
-        return GaveWayError("Stopped.") if self.gave_way else CancelledError("Stopped.")
+class EndedError(CancelledError):
+    """The visitor ended the run, by Stop or by asking something else: nothing is left for the run to say."""
 
 
 class Stops:
     """The runs under way, by visitor."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Ending] = {}
+        self._running: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
-    def stop(self, visitor: str, *, gave_way: bool = False) -> bool:
+    def stop(self, visitor: str) -> bool:
         """Whether there was a run to stop."""
         with self._lock:
             ending = self._running.get(visitor)
         if ending is not None:
-            ending.gave_way = gave_way
             ending.set()
         return ending is not None
 
@@ -52,10 +42,9 @@ class Stops:
         """What the work yields; its progress is told in the caller's thread, where gradio knows whose bar it is.
 
         Raises:
-            CancelledError: the visitor pressed Stop, or asked something else meanwhile; then it is a `GaveWayError`
-                if `stop` was told so.
+            EndedError: `stop` was called for the visitor, or a later run of theirs has begun.
         """
-        stopped = Ending()
+        stopped = threading.Event()
         with self._lock:
             earlier, self._running[visitor] = self._running.get(visitor), stopped
         if earlier is not None:
@@ -71,10 +60,10 @@ class Stops:
                     del self._running[visitor]
 
 
-def _work(work: Callable[[Progress], Iterator[Any]], stopped: Ending, told: Any) -> None:
+def _work(work: Callable[[Progress], Iterator[Any]], stopped: threading.Event, told: Any) -> None:
     def report(share: float, stage: str) -> None:
         if stopped.is_set():
-            raise stopped.error()
+            raise EndedError("Stopped.")
         told.put(("progress", (share, stage)))
 
     try:
@@ -86,7 +75,7 @@ def _work(work: Callable[[Progress], Iterator[Any]], stopped: Ending, told: Any)
         told.put(("error", error))
 
 
-def _heard(told: Any, stopped: Ending, progress: Progress) -> Iterator[Any]:
+def _heard(told: Any, stopped: threading.Event, progress: Progress) -> Iterator[Any]:
     while not stopped.is_set():
         try:
             kind, value = told.get(timeout=LOOK)
@@ -100,4 +89,4 @@ def _heard(told: Any, stopped: Ending, progress: Progress) -> Iterator[Any]:
             raise value
         else:
             return
-    raise stopped.error()
+    raise EndedError("Stopped.")
