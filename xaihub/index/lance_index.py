@@ -20,6 +20,7 @@ from xaihub.index.scoring import WEIGHED_EXACTLY, cosines, pool, ranked, stacked
 __all__ = ["LanceIndex"]
 
 _ROWS, _CLASSES = "references", "classes"  # the tables
+_WIDER = 4  # times as many lists for one class, of which each holds few rows
 _CHUNK = 16_384  # rows written or read at a time
 
 
@@ -27,7 +28,7 @@ _CHUNK = 16_384  # rows written or read at a time
 class LanceIndex:
     """Rows in a LanceDB table, filtered before they are compared; the best max(50, 10 k) are scored again exactly.
 
-    Up to `flat_below` rows are compared one by one, more by an inverted file of product codes (IVF_PQ).
+    Up to `flat_below` rows are compared one by one, more by an inverted file of rounded numbers (IVF_SQ).
 
     Attributes:
         table: with the columns row, predicted and vector, in the order of the rows.
@@ -60,7 +61,7 @@ class LanceIndex:
             database.create_table(_CLASSES, spans_of)
             table.create_index("predicted", config=extra("lancedb.index", "lance").Bitmap())
             if len(vectors) >= flat_below:
-                table.create_index("vector", config=_codes(*vectors.shape))
+                table.create_index("vector", config=_codes(len(vectors)))
         return cls.open(folder)
 
     @classmethod
@@ -115,7 +116,8 @@ class LanceIndex:
         if not most:
             return out[:0], torch.zeros(0, self.width)
         asked = self.table.search(unit.float().numpy()).distance_type("dot").select(["row", "vector", "_distance"])
-        asked = asked.limit(most + len(out)).nprobes(self.probes)
+        probes = self.probes * (_WIDER if where.predicted is not None else 1)
+        asked = asked.limit(most + len(out)).nprobes(probes)
         if chosen := _sql(where):
             asked = asked.where(chosen, prefilter=True)
         table = asked.to_arrow()
@@ -184,15 +186,15 @@ def _batches(vectors: Tensor, predicted: NDArray[np.int64]) -> Iterator[Any]:
         yield pa.record_batch([pa.array(rows), pa.array(predicted[rows]), lists], schema=schema)
 
 
-def _codes(rows: int, width: int) -> Any:
-    """IVF_PQ of about sqrt(n) lists, with one byte for every eight numbers or so.
+def _codes(rows: int) -> Any:
+    """IVF_SQ of about sqrt(n) lists, with one byte for each number.
 
-    LanceDB's own 50 turns over 256 rows a list take many times as long to learn; scoring again evens out the rest.
+    Product codes would be an eighth of that, but take ten times as long to learn and lose one row in seven of a class.
+    LanceDB's own 50 turns over 256 rows a list take long, too; scoring again evens out the rest.
     """
-    return extra("lancedb.index", "lance").IvfPq(
+    return extra("lancedb.index", "lance").IvfSq(
         distance_type="dot",
         num_partitions=max(1, min(int(rows**0.5), rows // 64)),
-        num_sub_vectors=next(n for n in range(max(1, width // 8), 0, -1) if width % n == 0),
         max_iterations=15,
         sample_rate=64,
     )
