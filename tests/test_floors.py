@@ -17,7 +17,7 @@ FLOORS = {
     "records": 3, "spaces": 3, "heads": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3,
     "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
     "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4, "reference_card": 4, "generation": 4,
-    "target_layer": 5, "curation": 5,
+    "target_layer": 5, "curation": 5, "prototypes": 5,
     "classifier": 6,
     "passes": 7, "families": 7,
     "embedders": 8, "planning": 8,
@@ -26,26 +26,28 @@ FLOORS = {
     "methods": 11, "shards": 11, "layer_embeddings": 11, "word_search": 11,
     "maps": 12, "regions": 12, "swaps": 12, "fidelity": 12, "found": 12,
     "cams": 13, "attention": 13, "perturbations": 13, "building": 13, "discriminant": 13,
-    "quality": 13, "unlike": 13,
+    "quality": 13, "unlike": 13, "prototype_firing": 13,
+    "prototype_sheet": 14, "prototype_maps": 14, "prototype_fitting": 15, "prototype_health": 15,
     "attributions": 14, "neighbours": 14, "counterfactuals": 14, "lookalikes": 14, "stages": 14, "ray_building": 14,
     "explaining": 15,
     "cards": 16,
     "measuring": 17,
     "finetuning": 18,
-    "": 19,  # xaihub itself: the public names
+    "prototype_training": 19,
+    "": 20,  # xaihub itself: the public names
     # neither pages nor own_module can reach the other: no page runs a file of anybody's
-    "ui": 20, "own_module": 20, "doctor": 20, "terminal": 20,
-    "__main__": 21,
+    "ui": 21, "own_module": 21, "doctor": 21, "terminal": 21,
+    "__main__": 22,
 }  # fmt: skip
 
 OWNERS = {
     "huggingface_hub": {"hub"},
     "gradio": {"ui"},
-    "transformers": {"families.from_transformers", "families.backbones"},
+    "transformers": {"families.from_transformers", "families.backbones", "families.protopnet_model"},
     "timm": {"families.from_timm"},
     "torchvision": {"families.from_torchvision"},
     "datasets": {"datasets"},
-    "pyarrow": {"reference_files", "datasets", "index"},
+    "pyarrow": {"reference_files", "datasets", "index", "prototypes.files"},
     "diffusers": {"generation"},
     "umap": {"projections"},
     "sklearn": {"projections"},

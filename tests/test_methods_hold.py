@@ -19,7 +19,7 @@ from xaihub.classifier import Classifier
 from xaihub.methods import FEW_PASSES, METHODS, Query
 
 assert explaining, "importing it registers the methods"
-ALONE = [name for name, method in METHODS.items() if "references" not in method.needs]
+ALONE = [name for name, method in METHODS.items() if not method.shows_pictures]
 OF_MAPS = [name for name in ALONE if "attention" not in METHODS[name].needs]  # these run on convolutions
 AT_LAYERS = [name for name in OF_MAPS if "target layer" in METHODS[name].needs]
 

@@ -15,7 +15,7 @@ from xaihub.explaining import explain, explain_query
 from xaihub.methods import FEW_PASSES, METHODS, Query
 
 assert explaining, "importing it registers the methods"
-ALONE = [name for name, method in METHODS.items() if "references" not in method.needs]
+ALONE = [name for name, method in METHODS.items() if not method.shows_pictures]
 GRADIENT_FREE = ["cam", "finercam", "smooth-gradcam++", "scorecam", "ablationcam", "occlusion", "rise", *CAMS]
 
 

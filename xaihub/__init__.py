@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xaihub.explaining import explain_query as explain_query
     from xaihub.families import FAMILIES as FAMILIES
     from xaihub.families import family as family
+    from xaihub.families.protopnet_model import ProtoPNetForImageClassification as ProtoPNetForImageClassification
     from xaihub.hub_embedders import load_embedder as load_embedder
     from xaihub.images import open_picture as open_picture
     from xaihub.loading import Limits as Limits
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from xaihub.methods import Query as Query
     from xaihub.methods import method as method
     from xaihub.passes import tap as tap
+    from xaihub.prototype_fitting import fit_prototypes as fit_prototypes
     from xaihub.records import Evidence as Evidence
     from xaihub.records import Explanation as Explanation
     from xaihub.records import Prediction as Prediction
@@ -54,6 +56,7 @@ _HOMES = {
     "Explanation": "records",
     "Limits": "loading",
     "Prediction": "records",
+    "ProtoPNetForImageClassification": "families.protopnet_model",
     "Query": "methods",
     "ReferenceSet": "references",
     "Score": "records",
@@ -64,6 +67,7 @@ _HOMES = {
     "explain": "explaining",
     "explain_query": "explaining",
     "family": "families",
+    "fit_prototypes": "prototype_fitting",
     "load_classifier": "loading",
     "load_embedder": "hub_embedders",
     "load_references": "references",

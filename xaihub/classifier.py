@@ -17,6 +17,7 @@ from xaihub.errors import TargetLayerError, UnknownNameError
 from xaihub.heads import candidates, the_head
 from xaihub.hooks import evaluating, first_tensor, recording, watching
 from xaihub.preprocessing import Preprocess, Transform
+from xaihub.prototypes import Prototypes
 from xaihub.records import Prediction
 from xaihub.registry import nearest_name
 from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named
@@ -39,6 +40,7 @@ class Classifier:
         repo_id, revision: where it came from; the revision is a commit sha for Hub models.
         facts: family, licence, parameters and the like, for people.
         notices: what had to be assumed, in words, for people.
+        prototypes: what its answer is made of, where it is one that answers by prototypes; its network is `module`.
     """
 
     module: nn.Module = field(repr=False)
@@ -51,6 +53,7 @@ class Classifier:
     revision: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    prototypes: Prototypes | None = field(default=None, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod

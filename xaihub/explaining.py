@@ -17,6 +17,9 @@ from xaihub import lookalikes  # noqa: F401
 
 # isort: split
 from xaihub import counterfactuals  # noqa: F401
+
+# isort: split
+from xaihub import prototype_sheet  # noqa: F401
 from xaihub.classifier import Classifier
 from xaihub.embedders import Embedder
 from xaihub.errors import ReferencesError, TargetLayerError

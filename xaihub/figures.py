@@ -1,4 +1,4 @@
-"""Pictures for a card, drawn with Pillow alone: a confusion matrix, and a sheet of explained examples."""
+"""Pictures for a card, drawn with Pillow alone: a confusion matrix, a sheet of explained examples, prototypes."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["Example", "confusion_picture", "examples_sheet", "most_confused"]
+__all__ = ["Example", "Patch", "confusion_picture", "examples_sheet", "most_confused", "prototypes_sheet"]
 
 MOST_CLASSES = 20  # beyond this no name could be read
 _INK, _FAINT, _PAPER = (30, 30, 34), (120, 120, 128), (255, 255, 255)
 _DEEP = (20, 60, 140)  # of a full cell
 _WRONG = (176, 32, 32)
+_MARKED = (255, 214, 10)  # of a box: seen on dark and on bright pictures, with a dark line beside it
 
 
 class Example(NamedTuple):
@@ -22,6 +23,14 @@ class Example(NamedTuple):
     overlay: Image.Image | None
     label: str
     predicted: str
+
+
+class Patch(NamedTuple):
+    """A picture, the box (left, top, right, bottom) in it that is meant, in its pixels, and words below it."""
+
+    image: Image.Image
+    box: tuple[float, float, float, float]
+    words: str
 
 
 def most_confused(matrix: NDArray[np.int64], most: int = MOST_CLASSES) -> list[int]:
@@ -82,6 +91,36 @@ def examples_sheet(examples: Sequence[Example], *, edge: int = 200) -> Image.Ima
         draw.text((x, y + edge + 4), f"true: {_short(example.label)}", _INK, font)
         draw.text((x, y + edge + 22), f"answer: {_short(example.predicted)}", _INK if right else _WRONG, font)
     return canvas
+
+
+def prototypes_sheet(rows: Sequence[tuple[str, Sequence[Patch]]], *, edge: int = 112) -> Image.Image:
+    """A row for each class, its name above its patches, each boxed in its whole picture."""
+    if not any(patches for _, patches in rows):
+        raise ValueError("There are no prototypes to draw.")
+    font, small, gap, head, foot = _font(15), _font(12), 8, 28, 20
+    widest = max(len(patches) for _, patches in rows)
+    tall = head + edge + foot + gap
+    canvas = Image.new("RGB", (max(widest * (edge + gap) + gap, 360), tall * len(rows) + gap), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for place, (name, patches) in enumerate(rows):
+        top = gap + place * tall
+        draw.text((gap, top), _short(name), _INK, font)
+        for column, patch in enumerate(patches):
+            x, y = gap + column * (edge + gap), top + head
+            canvas.paste(_boxed(patch, edge), (x, y))
+            draw.text((x, y + edge + 3), patch.words, _FAINT, small)
+    return canvas
+
+
+def _boxed(patch: Patch, edge: int) -> Image.Image:
+    """The picture within a square, the box drawn at that size, so that its line is never wider than a small patch."""
+    tile, scale = _fitted(patch.image, edge), edge / max(patch.image.size)
+    over, down = ((edge - side * scale) / 2 for side in patch.image.size)
+    left, top, right, bottom = (round(at * scale + by) for at, by in zip(patch.box, (over, down) * 2, strict=True))
+    draw = ImageDraw.Draw(tile)
+    draw.rectangle((left - 1, top - 1, right, bottom), outline=_INK)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=_MARKED, width=2)
+    return tile
 
 
 def _cell(draw: ImageDraw.ImageDraw, corner: tuple[int, int], size: int, count: int, share: float, font: Any) -> None:

@@ -20,9 +20,9 @@ from xaihub.records import Box, Evidence, Facts
 from xaihub.references import Neighbour, ReferenceSet
 from xaihub.spaces import Space
 
-__all__ = ["Place", "Seen", "distance", "evidence_of", "left_out", "none_of", "place_of", "see"]
+__all__ = ["GREY", "Place", "Seen", "distance", "evidence_of", "left_out", "none_of", "place_of", "see"]
 
-_GREY = (200, 200, 200)  # where a picture would be
+GREY = (200, 200, 200)  # where a picture would be
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +234,7 @@ def evidence_of(
     verdict = {True: " (right)", False: " (wrong)", None: ""}[agrees]
     said = f"Predicted {predicted!r} at {probability:.0%}, {truth}{verdict}; similarity {neighbour.similarity:.3f}."
     return Evidence(
-        seen.images[here] if here is not None else Image.new("RGB", query.view.image.size, _GREY),
+        seen.images[here] if here is not None else Image.new("RGB", query.view.image.size, GREY),
         f"{said} {says}".strip(),
         score=neighbour.similarity,
         heatmap=None if here is None or heat is None else heat[1][here].cpu().numpy(),

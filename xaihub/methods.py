@@ -21,9 +21,14 @@ from xaihub.registry import Registry
 
 __all__ = ["FEW_PASSES", "METHODS", "Method", "Need", "Query", "first_line", "method"]
 
-Need = Literal["target layer", "references", "attention"]
+Need = Literal["target layer", "references", "attention", "prototypes"]
 Run = Callable[["Query"], tuple[Evidence, ...]]
 Passes = int | Callable[[Classifier], int]
+
+_NO_PROTOTYPES = (
+    "It needs a classifier that answers by prototypes. Make one of this classifier on the Prototypes page, or with"
+    " `fit_prototypes(classifier, references)`."
+)
 
 FEW_PASSES = 4  # what a method may cost and still run without having been named
 
@@ -60,9 +65,16 @@ class Method:
             return classifier.no_layer
         if "references" in self.needs and references is None:
             return "It needs references: labelled pictures to search."
+        if "prototypes" in self.needs and classifier.prototypes is None:
+            return _NO_PROTOTYPES
         if "attention" in self.needs:
             return classifier.no_attention
         return ""
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether it shows pictures of a dataset, rather than a map of the one that is explained."""
+        return bool(self.needs & {"references", "prototypes"})
 
     def cost(self, classifier: Classifier) -> int:
         """Forward passes of one picture beyond the shared one."""

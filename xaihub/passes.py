@@ -14,7 +14,7 @@ from xaihub.errors import TargetLayerError
 from xaihub.heads import answers, as_vectors
 from xaihub.hooks import entering, evaluating, first_tensor, part_of, replace_tensor, watching
 from xaihub.target_layer import TargetLayer
-from xaihub.tracing import from_maps, to_maps
+from xaihub.tracing import finest_grid, from_maps, side_by_side, to_maps
 
 __all__ = ["Pass", "listening", "replay", "slices", "tap", "target_layer_of"]
 
@@ -49,7 +49,7 @@ class Pass:
     @property
     def activations(self) -> Tensor:
         """(N, K, h, w) out of the graph, float32; of several layers side by side on the finest of their grids."""
-        return _side_by_side(self._maps(self._kept))
+        return side_by_side(self._maps(self._kept))
 
     def gradients(self, targets: Tensor | Sequence[int]) -> Tensor:
         """(N, K, h, w) of each picture's target logit to the activations.
@@ -66,8 +66,8 @@ class Pass:
         activations times gradients add up to the same.
         """
         maps = self._maps(self._gradients(score))
-        finest = _finest(maps)
-        return _side_by_side([each / _standing_for(each, finest) for each in maps])
+        finest = finest_grid(maps)
+        return side_by_side([each / _standing_for(each, finest) for each in maps])
 
     def by_layer(self, targets: Tensor | Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """Activations and gradients (N, K, h, w) of each layer on its own grid, from one backward pass."""
@@ -125,17 +125,6 @@ class Pass:
             to_maps(output.detach(), layer.view, self._input_size).float()
             for output, layer in zip(outputs, self.layers, strict=True)
         ]
-
-
-def _side_by_side(maps: Sequence[Tensor]) -> Tensor:
-    """Channels of several maps on the finest of their grids; each fine place takes the value of the nearest coarse."""
-    if len(maps) == 1:
-        return maps[0]
-    return torch.cat([interpolate(each, _finest(maps), mode="nearest-exact") for each in maps], dim=1)
-
-
-def _finest(maps: Sequence[Tensor]) -> tuple[int, int]:
-    return max(((each.shape[2], each.shape[3]) for each in maps), key=lambda grid: grid[0] * grid[1])
 
 
 def _standing_for(maps: Tensor, finest: tuple[int, int]) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from xaihub.errors import CancelledError
 
-__all__ = ["Progress", "part", "quietly", "silent", "until"]
+__all__ = ["Pace", "Progress", "part", "quietly", "silent", "until"]
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], stage in words; raises CancelledError to stop
 
@@ -19,6 +19,21 @@ def silent(share: float, stage: str) -> None:
 def part(progress: Progress, start: float, end: float) -> Progress:
     """The same progress, for a stage that is one part of the whole."""
     return lambda share, stage: progress(start + (end - start) * min(1.0, max(0.0, share)), stage)
+
+
+class Pace:
+    """How long the rest of some work takes, at the pace of its steps in this process so far."""
+
+    def __init__(self) -> None:
+        self._begun, self._steps = 0.0, 0
+
+    def left(self, steps: int) -> str:
+        """In words; called after each step with the number of those to come."""
+        if not self._steps:
+            self._begun = time.monotonic()  # the first step builds what later ones use again
+        self._steps += 1
+        seconds = (time.monotonic() - self._begun) / max(1, self._steps - 1) * steps
+        return f"{seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
 @contextmanager

@@ -2,18 +2,22 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from xaihub.cuts import Wiring, wiring
 from xaihub.errors import TargetLayerError
 from xaihub.hooks import first_tensor, float_tensors, part_of, replace_tensor, watching
 
-__all__ = ["Forward", "Grid", "Layout", "Seen", "Trace", "View", "from_maps", "to_maps", "trace"]
+__all__ = [
+    "Forward", "Grid", "Layout", "Seen", "Trace", "View", "finest_grid", "from_maps", "side_by_side", "to_maps",
+    "trace",
+]  # fmt: skip
 
 Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
 Grid = tuple[int, int]
@@ -106,6 +110,18 @@ def from_maps(maps: Tensor, output: Tensor, view: View) -> Tensor:
         return maps.flatten(2)
     prefix = output[:, : view.prefix_tokens].expand(len(maps), -1, -1)
     return torch.cat([prefix, maps.flatten(2).transpose(1, 2)], dim=1)
+
+
+def side_by_side(maps: Sequence[Tensor]) -> Tensor:
+    """Channels of several maps on the finest of their grids; each fine place takes the value of the nearest coarse."""
+    if len(maps) == 1:
+        return maps[0]
+    return torch.cat([interpolate(each, finest_grid(maps), mode="nearest-exact") for each in maps], dim=1)
+
+
+def finest_grid(maps: Sequence[Tensor]) -> Grid:
+    """(h, w) of the map with the most places."""
+    return max(((each.shape[2], each.shape[3]) for each in maps), key=lambda grid: grid[0] * grid[1])
 
 
 def _grid_for(view: View, input_size: tuple[int, int], count: int) -> Grid:

@@ -19,6 +19,7 @@ __all__ = [
     "default_device",
     "fit",
     "logits_of",
+    "precision",
     "reestimate_batch_norm",
 ]
 
@@ -81,8 +82,35 @@ class Course:
             raise ValueError(f"{len(pixels)} pictures and {len(labels)} labels: give one label to each, at least one.")
         self.module, self.pixels, self.labels, self.settings = module, pixels, labels, settings
         self.augment, self.on_step = augment, on_step
-        self.batches = math.ceil(len(labels) / settings.batch_size)
-        self.optimizer = _optimizer(module, settings)
+        self.batches = math.ceil(self.drawn / settings.batch_size)
+        self.optimizer = self.made_optimizer()
+
+    @property
+    def drawn(self) -> int:
+        """How many pictures an epoch goes through."""
+        return len(self.labels)
+
+    def order(self, generator: Generator) -> Tensor:
+        """(drawn,) places of the pictures, in the order of an epoch."""
+        return torch.randperm(len(self.labels), generator=generator)
+
+    def made_optimizer(self) -> torch.optim.Optimizer:
+        """Over all that is trained; a group's rate at its highest is its "peak"."""
+        return _optimizer(self.module, self.settings)
+
+    def share(self, step: int) -> float:
+        """Of the peak learning rate, at a step."""
+        return _factor(step, self.batches * self.settings.epochs, self.settings)
+
+    def loss(self, chosen: Tensor, generator: Generator) -> Tensor:
+        """Of one batch, in the graph."""
+        logits = logits_of(self.module, self.seen(chosen, generator))
+        truth = self.labels[chosen].to(logits.device)
+        return cross_entropy(logits, truth, label_smoothing=self.settings.label_smoothing)
+
+    def seen(self, chosen: Tensor, generator: Generator) -> Tensor:
+        """What the module is given of these pictures."""
+        return _prepare(self.module, self.pixels[chosen], self.augment, generator)
 
     def epoch(self, number: int) -> float:
         """The mean loss of this epoch, counted from 0; the module is trained in place and left in training mode."""
@@ -92,14 +120,13 @@ class Course:
         self._training_mode()
         with torch.random.fork_rng():  # dropout draws from the global generator: seed it, then leave it as it was
             torch.manual_seed(seed)
-            order = torch.randperm(len(self.labels), generator=generator)
-            for batch, chosen in enumerate(order.split(settings.batch_size)):
+            for batch, chosen in enumerate(self.order(generator).split(settings.batch_size)):
                 step = number * self.batches + batch
                 loss = self._step(chosen, step, generator)
                 total += loss * len(chosen)
                 if self.on_step:
                     self.on_step(step + 1, self.batches * settings.epochs, loss)
-        return total / len(self.labels)
+        return total / self.drawn
 
     def state(self) -> dict[str, Tensor]:
         """All that the next epoch depends on, by name."""
@@ -127,13 +154,8 @@ class Course:
     def _step(self, chosen: Tensor, step: int, generator: Generator) -> float:
         """The loss before the step that this takes."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * _factor(
-                step, self.batches * self.settings.epochs, self.settings
-            )
-        logits = logits_of(self.module, _prepare(self.module, self.pixels[chosen], self.augment, generator))
-        loss = cross_entropy(
-            logits, self.labels[chosen].to(logits.device), label_smoothing=self.settings.label_smoothing
-        )
+            group["lr"] = group["peak"] * self.share(step)
+        loss = self.loss(chosen, generator)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -182,12 +204,13 @@ def logits_of(module: nn.Module, inputs: Tensor) -> Tensor:
     A context of its own for each pass: autocast keeps the weights it cast until its context ends, without a graph if
     the first pass was one without, and a training step after it would then learn nothing.
     """
-    with _precision(inputs.device):
+    with precision(inputs.device):
         output: Any = module(inputs)
     return (output if isinstance(output, Tensor) else output.logits).float()
 
 
-def _precision(device: torch.device) -> AbstractContextManager[Any]:
+def precision(device: torch.device) -> AbstractContextManager[Any]:
+    """In which a network computes: bfloat16 on a GPU."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
@@ -209,7 +232,7 @@ def _optimizer(module: nn.Module, settings: TrainingSettings) -> torch.optim.Opt
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW([{**group, "peak": settings.learning_rate} for group in groups], lr=settings.learning_rate)
 
 
 def _factor(step: int, steps: int, settings: TrainingSettings) -> float:

@@ -4,7 +4,7 @@ Nothing here reaches the network, runs code that came with a model, or opens a p
 transformers, timm and torchvision, each in a module of its own; they are imported when first needed.
 """
 
-from xaihub.families import from_timm, from_torchvision, from_transformers
+from xaihub.families import from_protopnet, from_timm, from_torchvision, from_transformers
 from xaihub.families.base import FAMILIES, Family, family, family_of, read_config
 from xaihub.families.weights import ADAPTER, adapter_of, refuse_adapter, stored_parameters, weight_files
 
@@ -15,6 +15,7 @@ __all__ = [
     "adapter_of",
     "family",
     "family_of",
+    "from_protopnet",
     "from_timm",
     "from_torchvision",
     "from_transformers",

@@ -42,6 +42,7 @@ class Family:
         load: (folder, config, details of `Classifier`) -> Classifier.
         files: the JSON files it reads beside `config.json`.
         refuses_file: the same as `refuses`, of what one of `files` holds.
+        tables: the parquet files that `load` reads.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     load: Load
     files: tuple[str, ...] = ()
     refuses_file: Callable[[Config], str] = lambda _settings: ""
+    tables: tuple[str, ...] = ()
 
 
 FAMILIES: Registry[Family] = Registry("family of models")
@@ -62,11 +64,12 @@ def family(
     refuses: Callable[[Config], str] = lambda _config: "",
     files: tuple[str, ...] = (),
     refuses_file: Callable[[Config], str] = lambda _settings: "",
+    tables: tuple[str, ...] = (),
 ) -> Callable[[Load], Load]:
     """Registers a loader; families are asked in the order they were registered, whether a config is theirs."""
 
     def register(load: Load) -> Load:
-        FAMILIES.add(name, Family(name, claims, refuses, load, files, refuses_file))
+        FAMILIES.add(name, Family(name, claims, refuses, load, files, refuses_file, tables))
         return load
 
     return register

@@ -31,7 +31,7 @@ from xaihub.families.naflex import Naflex, unpatched
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.progress import quietly
 
-__all__ = ["Backbone", "load_backbone", "load_transformers"]
+__all__ = ["Backbone", "load_backbone", "load_transformers", "read_settings"]
 
 
 def _refuses_transformers(config: Config) -> str:
@@ -86,18 +86,19 @@ def _refuses_processor(settings: Config) -> str:
 
 @family(
     "transformers",
-    claims=lambda config: "model_type" in config,
+    claims=lambda config: config.get("model_type", "protopnet") != "protopnet",  # which has a loader of its own
     refuses=_refuses_transformers,
     files=("preprocessor_config.json", "processor_config.json"),
     refuses_file=_refuses_processor,
 )
 def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
-    """A classifier that `AutoModelForImageClassification` loads."""
+    """A classifier that `AutoModelForImageClassification` loads, of timm's own format too."""
     from transformers import AutoModelForImageClassification
 
     with _quiet_transformers(), building(details["repo_id"], folder):
         model, report = AutoModelForImageClassification.from_pretrained(
             folder,
+            config=read_settings(folder),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -131,6 +132,16 @@ def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> 
     )  # fmt: skip
 
 
+def read_settings(folder: Path) -> Any:
+    """The configuration in a folder; what timm's format says of the classes twice is taken out."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if isinstance(getattr(config, "model_args", None), dict):  # given twice, it would be a TypeError
+        config.model_args = {key: value for key, value in config.model_args.items() if key != "num_classes"}
+    return config
+
+
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """A network with a new, random head, ready to be trained.
@@ -161,11 +172,11 @@ def load_backbone(folder: Path, labels: Sequence[str], where: str, *, seed: int 
     Raises:
         UnsupportedModelError: it cannot be built, more than its head would be random, or its pixels cannot be had.
     """
-    from transformers import AutoConfig, AutoModelForImageClassification
+    from transformers import AutoModelForImageClassification
 
     with _quiet_transformers(), building(where, folder), torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = read_settings(folder)
         _name_classes(config, labels)
         model, report = AutoModelForImageClassification.from_pretrained(
             folder,
@@ -201,8 +212,6 @@ def _name_classes(config: Any, labels: Sequence[str]) -> None:
     for name in ("label_names", "label_descriptions", "num_classes"):
         if name in vars(config):
             delattr(config, name)
-    if isinstance(getattr(config, "model_args", None), dict):  # given twice, it would be a TypeError
-        config.model_args = {key: value for key, value in config.model_args.items() if key != "num_classes"}
 
 
 def _heads(model: Any) -> set[str]:

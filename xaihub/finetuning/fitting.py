@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from xaihub.finetuning.checkpoints import read_checkpoint, write_checkpoint
 from xaihub.finetuning.pixel_store import Part, PixelStore, network_inputs
 from xaihub.finetuning.probing import features_below, fit_head
 from xaihub.finetuning.settings import FineTuning, Kept, refuse_too_few
-from xaihub.progress import Progress, silent
+from xaihub.progress import Pace, Progress, silent
 from xaihub.training import Course, Pixels, TrainingSettings, logits_of, reestimate_batch_norm
 
 __all__ = ["FineTuned", "fine_tune", "run_key"]
@@ -49,8 +49,13 @@ class FineTuned:
     fold_of: Tensor | None = None
 
 
-def run_key(settings: FineTuning, backbone: str, training: PixelStore, validation: PixelStore | None) -> str:
-    """Names the folder of a run's checkpoints: it changes with anything that would change the result."""
+def run_key(settings: Any, backbone: str, training: PixelStore, validation: PixelStore | None) -> str:
+    """Names the folder of a run's checkpoints: it changes with anything that would change the result.
+
+    Args:
+        settings: a dataclass.
+        backbone: which network it begins with, and in which state.
+    """
     facts = [asdict(settings), backbone, training.fingerprint, validation and validation.fingerprint, torch.__version__]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
@@ -100,8 +105,7 @@ class _Bench:
     work: Path
     device: torch.device
     progress: Progress
-    begun: float = 0.0  # when the first step of this process was done
-    steps_here: int = 0  # of this process: what the estimate goes by
+    pace: Pace = field(default_factory=Pace)
     run: str = ""
 
     def __post_init__(self) -> None:
@@ -152,15 +156,12 @@ class _Bench:
 
     def on_step(self, done: int, total: int, loss: float) -> None:
         """Says how far all runs are, and how long the rest takes at the pace so far."""
-        if not self.steps_here:
-            self.begun = time.monotonic()  # the first step builds what later ones use again
-        self.steps_here += 1
-        share = (self.runs.index(self.run) + done / total) / len(self.runs)
-        pace = (time.monotonic() - self.begun) / max(1, self.steps_here - 1)
-        left = pace * (total - done + total * (len(self.runs) - 1 - self.runs.index(self.run)))
+        place = self.runs.index(self.run)
+        left = self.pace.left(total - done + total * (len(self.runs) - 1 - place))
         epoch = (done - 1) * self.settings.epochs // total + 1
         which = "" if self.run == "all" else f"{self.run.capitalize()}, "
-        self.progress(share, f"{which}epoch {epoch} of {self.settings.epochs}, loss {loss:.3f}, {_minutes(left)} left")
+        said = f"{which}epoch {epoch} of {self.settings.epochs}, loss {loss:.3f}, {left}"
+        self.progress((place + done / total) / len(self.runs), said)
 
 
 def _cross_validated(bench: _Bench, folds: Tensor) -> Tensor:
@@ -248,7 +249,3 @@ def _settle(bench: _Bench, part: Part) -> None:
 def _judged(logits: Tensor, truth: Tensor) -> dict[str, float]:
     right = (logits.argmax(1) == truth).float().mean()
     return {"validation_loss": float(cross_entropy(logits, truth)), "validation_accuracy": float(right)}
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"

@@ -69,8 +69,8 @@ def train_classifier(
     """
     settings = settings or FineTuning()
     progress(0.0, f"Looking at {backbone}")
-    plan = _fit_for_training(preflight(backbone, token=token, limits=limits))
-    rows, labels, validation, test = _opened(source, settings, progress)
+    plan = fit_for_training(preflight(backbone, token=token, limits=limits))
+    rows, labels, validation, test = opened(source, settings.folds, progress)
     held = load_backbone(fetch_planned(plan, token=token, progress=progress), labels, plan.repo_id, seed=settings.seed)
     training = read_pixels(rows, held.transform, labels, budget=memory, progress=part(progress, 0.0, 0.05))
     judge = None if validation is None else read_pixels(validation, held.transform, labels, budget=memory)
@@ -90,7 +90,12 @@ def train_classifier(
     return work
 
 
-def _fit_for_training(plan: Plan) -> Plan:
+def fit_for_training(plan: Plan) -> Plan:
+    """The plan, if what it loads can be trained further.
+
+    Raises:
+        UnsupportedModelError: it cannot, and what could.
+    """
     if plan.family not in ("transformers", "timm"):
         raise UnsupportedModelError(
             f"{plan.repo_id} is a classifier of {plan.family}; what can be fine-tuned are classifiers of transformers"
@@ -99,15 +104,15 @@ def _fit_for_training(plan: Plan) -> Plan:
     return plan
 
 
-def _opened(
-    source: Source, settings: FineTuning, progress: Progress
+def opened(
+    source: Source, folds: int, progress: Progress
 ) -> tuple[LabelledPictures, tuple[str, ...], LabelledPictures | None, LabelledPictures | None]:
     """The training pictures and their classes, and the splits that choose the epoch and that measure, if there are."""
     splits = source.splits()
     rows = source.open(source.split, progress)
     named = [label for _, label, _ in rows.sources if label is not None]
     labels = tuple(name for name in dict.fromkeys([*rows.label_names, *named]) if name in set(named))
-    refuse_too_few(rows.name, labels, named, settings.folds)
+    refuse_too_few(rows.name, labels, named, folds)
     others = {
         name: source.open(name, progress) for name in ("validation", "test") if name in splits and name != rows.split
     }
@@ -135,8 +140,24 @@ def _record(
     plan: Plan, source: Source, training: PixelStore, held: Backbone, tuned: FineTuned, settings: FineTuning
 ) -> dict[str, Any]:
     """What `training.json` holds."""
+    record = {
+        **origins(plan, source, training),
+        "preprocessing": held.transform.description,
+        "head": f"{', '.join(held.heads)}, new",
+        "settings": asdict(settings),
+        "history": [dict(row) for row in tuned.history],
+        "kept": tuned.kept,
+        **circumstances(training, tuned.seconds),
+    }
+    if tuned.out_of_fold is not None and tuned.fold_of is not None:
+        record["folds"] = _fold_record(training, tuned.out_of_fold, tuned.fold_of)
+    return record
+
+
+def origins(plan: Plan, source: Source, training: PixelStore) -> dict[str, Any]:
+    """What a record of a training begins with: the network it began with, and the pictures."""
     rows, counts = training.rows, torch.bincount(training.truth, minlength=len(training.labels)).tolist()
-    record: dict[str, Any] = {
+    return {
         "format": 1,
         "labels": list(training.labels),
         "backbone": {
@@ -158,20 +179,18 @@ def _record(
             "licence": rows.licence,
             **_said_of(source),
         },
-        "preprocessing": held.transform.description,
-        "head": f"{', '.join(held.heads)}, new",
-        "settings": asdict(settings),
-        "history": [dict(row) for row in tuned.history],
-        "kept": tuned.kept,
+    }
+
+
+def circumstances(training: PixelStore, seconds: float) -> dict[str, Any]:
+    """What a record of a training ends with: how it ran, and what near copies of its pictures are known by."""
+    return {
         "left_out": len(training.lost),
-        "seconds": round(tuned.seconds, 1),
+        "seconds": round(seconds, 1),
         "machine": _machine(),
         "versions": {name: version(name) for name in ("torch", "transformers", "timm", "numpy", "pillow")},
         "perceptual_hashes": [f"{hashed:016x}" for hashed in training.hashes.tolist()],
     }
-    if tuned.out_of_fold is not None and tuned.fold_of is not None:
-        record["folds"] = _fold_record(training, tuned.out_of_fold, tuned.fold_of)
-    return record
 
 
 def _fold_record(training: PixelStore, answers: Tensor, fold_of: Tensor) -> dict[str, Any]:

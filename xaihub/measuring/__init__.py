@@ -1,6 +1,7 @@
 """How often a classifier is right, with intervals.
 
 scoring.py     pure functions of labels and probabilities
+asking.py      a classifier is shown pictures, and so is the black box of its prototypes
 measuring.py   any classifier on any labelled pictures
 runs.py        a split measured, and the figures put where they belong
 """

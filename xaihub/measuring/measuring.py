@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures
@@ -18,6 +16,7 @@ from xaihub.duplicates import near_copies
 from xaihub.errors import DatasetError
 from xaihub.figures import confusion_picture
 from xaihub.images import perceptual_hash
+from xaihub.measuring.asking import Asked, Shown
 from xaihub.measuring.scoring import scores, wilson
 from xaihub.progress import Progress, silent
 
@@ -53,6 +52,8 @@ def in_words(metrics: Mapping[str, Any]) -> str:
     low, high = metrics["accuracy_interval"]
     share, interval = f"{metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
     said = f"{share} of {metrics['n']:,} pictures right ({interval})"
+    if metrics.get("agreement") is not None:
+        said += f", {metrics['agreement']:.1%} as the network it was made from says"
     copies, without = metrics["near_copies_of_training"], metrics["accuracy_without_them"]
     if not copies:
         return said
@@ -66,6 +67,7 @@ def measure(
     *,
     batch_size: int | None = None,
     trained_on: Sequence[int] | None = None,
+    black_box: Classifier | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Measured:
@@ -73,6 +75,8 @@ def measure(
 
     Args:
         trained_on: the perceptual hashes of the pictures that it was trained on, to count near copies of them.
+        black_box: the network that a ProtoPNet was trained from, to count how often the two agree; other prototypes
+            have it inside.
         seed: of the bootstrap intervals.
 
     Raises:
@@ -80,32 +84,31 @@ def measure(
         CancelledError: from `progress`.
     """
     _refuse_other_classes(classifier, pictures)
-    keys, truth, hashes, logits = [], [], [], []
-    batch: list[Tensor] = []
+    keys, truth, hashes = [], [], []
+    asked, batch = Asked(classifier, black_box), list[Shown]()
 
     def flush() -> None:
-        for part in _stackable(batch):
-            logits.append(classifier.logits(torch.stack(part)).cpu())
+        asked.show(batch)
         batch.clear()
 
-    for key, label, (pixels, hashed) in pictures.prepared(lambda picture: _seen(classifier, picture)):
+    for key, label, (shown, hashed) in pictures.prepared(lambda picture: _seen(asked, picture)):
         if label is None:
             continue
         keys.append(key)
         truth.append(classifier.labels.index(label))
         hashes.append(hashed)
-        batch.append(pixels)
+        batch.append(shown)
         if len(batch) == (batch_size or classifier.batch):
             flush()
             progress(len(keys) / max(1, len(pictures)), f"Measured {len(keys):,} of {len(pictures):,} pictures")
     flush()
     if not keys:
         raise DatasetError(_nothing(pictures))
-    probabilities = classifier.probabilities(torch.cat(logits)).double().numpy()
+    probabilities = classifier.probabilities(asked.logits).double().numpy()
     found = np.array(truth, dtype=np.int64)
     copies = None if trained_on is None else _copies(hashes, trained_on)
     metrics = metrics_of(keys, found, probabilities, classifier.labels, copies=copies, seed=seed)
-    return Measured(tuple(keys), found, probabilities, metrics | _origin(classifier, pictures))
+    return Measured(tuple(keys), found, probabilities, metrics | asked.agreement | _origin(classifier, pictures))
 
 
 def metrics_of(
@@ -153,14 +156,8 @@ def _is_hash(text: str) -> bool:
     return len(text) == 16 and all(digit in "0123456789abcdef" for digit in text)
 
 
-def _seen(classifier: Classifier, picture: Image.Image) -> tuple[Tensor, int]:
-    return classifier.transform(picture), perceptual_hash(picture)
-
-
-def _stackable(batch: list[Tensor]) -> list[list[Tensor]]:
-    """The batch whole, or picture by picture where preprocessing keeps each picture's own shape; the order stays."""
-    alike = len({tuple(pixels.shape) for pixels in batch}) <= 1
-    return ([batch] if batch else []) if alike else [[pixels] for pixels in batch]
+def _seen(asked: Asked, picture: Image.Image) -> tuple[Shown, int]:
+    return asked.prepared(picture), perceptual_hash(picture)
 
 
 def _mistake(key: str, labels: Sequence[str], truth: int, probabilities: NDArray[np.float64]) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from typing import Any
 
 from xaihub import hub
 from xaihub.cards.model import with_metrics, write_card
+from xaihub.cards.prototypes import MARK as PROTOTYPES
+from xaihub.cards.prototypes import write_prototype_card
 from xaihub.classifier import Classifier
 from xaihub.datasets.splits import Source
 from xaihub.errors import DatasetError
 from xaihub.folders import replacing_file
 from xaihub.loading import Limits, Plan, load_classifier, preflight
+from xaihub.measuring.asking import untouched
 from xaihub.measuring.measuring import Measured, measure, trained_hashes, write_json, write_measured
 from xaihub.progress import Progress, silent
+from xaihub.prototypes.files import GALLERY
 from xaihub.training import default_device
 
 __all__ = ["MARK", "describe", "evaluate_classifier", "prepare", "write_file"]
@@ -49,7 +53,10 @@ def evaluate_classifier(
         )
     rows = source.open(split or (splits[0] if splits else None), progress)
     trained = trained_hashes(_training_record(plan, token))
-    return classifier, measure(classifier, rows, batch_size=batch_size, trained_on=trained, progress=progress)
+    black_box = untouched(plan, classifier, token=token, limits=limits, progress=progress)
+    return classifier, measure(
+        classifier, rows, batch_size=batch_size, trained_on=trained, black_box=black_box, progress=progress
+    )
 
 
 def _training_record(plan: Plan, token: hub.Token) -> dict[str, Any]:
@@ -80,7 +87,10 @@ def prepare(draft: Path, to: Path | str, token: hub.Token = None) -> Mapping[str
             shutil.copytree(to, draft, dirs_exist_ok=True)
         return {}
     repo = hub.look(to, token=token)
-    held = [path for path in ("README.md", "training.json", "images/examples.jpg") if path in repo.files]
+    wanted = ["README.md", "training.json", "images/examples.jpg"]
+    if GALLERY in repo.files:
+        wanted += ["config.json", GALLERY]
+    held = [path for path in wanted if path in repo.files]
     folder = hub.fetch(repo, held, token=token)
     for path in held:
         (draft / path).parent.mkdir(parents=True, exist_ok=True)
@@ -104,12 +114,20 @@ def describe(draft: Path, name: str, metrics: Mapping[str, Any], head: Mapping[s
         )
     write_measured(draft, metrics)
     card = draft / "README.md"
-    if _is_ours(draft / "training.json"):
+    prototypes = (draft / GALLERY).is_file()
+    if prototypes and _is_unwritten_or_ours(card):
+        write_prototype_card(draft, name)
+    elif not prototypes and _is_ours(draft / "training.json"):
         write_card(draft, name)
     elif head or name.count("/") == 1:
         text = card.read_text("utf-8", errors="replace") if card.is_file() else ""
         body = re.sub(r"\A\s*---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL)
         card.write_text(hub.card_text(*with_metrics(name, head, body, metrics)), "utf-8")
+
+
+def _is_unwritten_or_ours(card: Path) -> bool:
+    """Whether there is no card of prototypes yet, or one that was written here."""
+    return not card.is_file() or PROTOTYPES in card.read_text("utf-8", errors="replace")
 
 
 def _is_ours(file: Path) -> bool:

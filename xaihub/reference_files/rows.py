@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xaihub.errors import ReferencesError
 
-__all__ = ["Pictures", "Texts", "read_rows", "rows_with", "write_rows"]
+__all__ = ["Pictures", "Texts", "check_packing", "read_rows", "rows_with", "short_texts", "write_rows"]
 
 _KINDS = {
     "key": "string", "label": "string", "predicted": "string", "predicted_index": "int64", "probability": "float32",
@@ -87,7 +87,7 @@ def read_rows(file: Path, rows: int) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     metadata = pq.read_metadata(file)
-    _check(metadata, rows)
+    check_packing(metadata, rows)
     there = [name for name in (*_TEXTS, *_NUMBERS) if name in metadata.schema.to_arrow_schema().names]
     once = [*(name for name in there if name in _TEXTS), "image.bytes"]  # a value that is repeated is held once
     opened = pq.ParquetFile(file, metadata=metadata, read_dictionary=once)
@@ -97,7 +97,7 @@ def read_rows(file: Path, rows: int) -> dict[str, Any]:
         columns[name] = _whole(table[name], name).to_numpy().astype(kind)
     for name in _TEXTS:
         texts = table[name] if name in there or name != "source" else pa.nulls(len(table), pa.string())
-        columns[name] = Texts(_whole(texts, name) if name in ("key", "pixels_sha256") else _short(texts, name))
+        columns[name] = Texts(_whole(texts, name) if name in ("key", "pixels_sha256") else short_texts(texts, name))
     image = opened.schema_arrow.field("image").type
     held = image.field("bytes").type if pa.types.is_struct(image) and image.get_field_index("bytes") >= 0 else None
     if held != pa.dictionary(pa.int32(), pa.binary()):
@@ -105,7 +105,7 @@ def read_rows(file: Path, rows: int) -> dict[str, Any]:
     return columns | {"image": Pictures(opened)}
 
 
-def _check(metadata: Any, rows: int) -> None:
+def check_packing(metadata: Any, rows: int) -> None:
     """Nothing, if a file has so many rows and packs them as `write_rows` does.
 
     Raises:
@@ -125,7 +125,7 @@ def _check(metadata: Any, rows: int) -> None:
             raise ValueError(f"{group.num_rows:,} of its rows have {size / 2**20:,.0f} MB, too many to read at once")
 
 
-def _short(column: Any, name: str) -> Any:
+def short_texts(column: Any, name: str) -> Any:
     """The column, if its texts are short.
 
     Raises:
@@ -146,7 +146,7 @@ def _short(column: Any, name: str) -> Any:
 def _whole(column: Any, name: str) -> Any:
     if column.null_count:
         raise ValueError(f"{column.null_count} of its rows have no {name}")
-    return _short(column, name) if name in _TEXTS else column
+    return short_texts(column, name) if name in _TEXTS else column
 
 
 class _Column(Sequence[Any]):

@@ -128,7 +128,7 @@ def _checked(question: Comparison) -> Comparison:
     methods = tuple(dict.fromkeys(METHODS[name].name for name in question.methods))
     if not methods:
         raise XaihubError("There is no method to compare. Choose two or more.")
-    searching = [METHODS[name].title for name in methods if "references" in METHODS[name].needs]
+    searching = [METHODS[name].title for name in methods if METHODS[name].shows_pictures]
     if searching:
         raise UnknownNameError(f"{searching[0]} shows pictures of a data set, no map. Choose another method.")
     if question.vary == "models" and not question.other.strip():

@@ -22,10 +22,10 @@ AUTOMATIC = ("chosen by proof", "")
 
 
 def map_methods() -> "Iterator[Method]":
-    """The methods that show one map; the others search references, and have rows of their own."""
+    """The methods that show one map; the others show pictures, and have rows of their own."""
     from xaihub import METHODS
 
-    return (method for method in METHODS.values() if "references" not in method.needs)
+    return (method for method in METHODS.values() if not method.shows_pictures)
 
 
 def method_choices(classifier: "Classifier | None", pace: Pace) -> list[Choice]:
