@@ -80,7 +80,7 @@ def test_a_map_of_nothing_has_no_sign_anywhere(raw):
     assert not evidence(raw).signed.any()
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "references" not in method.needs])
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.shows_pictures])
 def test_only_methods_whose_sign_means_something_have_a_signed_map(name):
     if "attention" in METHODS[name].needs:
         assert not METHODS[name].signed

@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from xaihub.classifier import Classifier
     from xaihub.loading import Plan
 
-__all__ = ["ChangingPage", "Page"]
+__all__ = ["KEPT", "ChangingPage", "Page"]
 
 logger = logging.getLogger(__name__)
 
 Work = Callable[[Progress], Iterator[Any]]
+
+KEPT = "Stopped. What had been downloaded is kept."
 
 
 class Page(Boxes):
@@ -112,9 +114,13 @@ class Page(Boxes):
         self.halt.click(self.stop, [self.presses, *given], [self.presses, *left], **AT_ONCE)
         self.presses.change(None, cancels=runs, **PRIVATE)
 
-    def _stopped(self, said: str, presses: int, *, began: bool) -> Updates:
-        """What Stop says; where nothing had begun yet, what waits is dropped."""
-        return {self.alert: note(said.strip())} | ({} if began else {self.presses: presses + 1})
+    def _stopped(self, presses: int, *said: str) -> Updates:
+        """What Stop says, the first that is not empty; where nothing had begun yet, what waits is dropped."""
+        words = next(filter(None, said), "")
+        return {self.alert: note(words or "Stopped.")} | ({} if words else {self.presses: presses + 1})
+
+    def _last_words(self, error: EndedError) -> Updates:
+        return {self.alert: note(str(error))} if str(error) else self._nothing()
 
     def _wire_download(self, button: gr.Button, make: Callable[[Any, str], str], answer: gr.State) -> None:
         made = button.click(self.packed(make), [answer], [self.file, self.alert], **LOOKS)
@@ -139,8 +145,8 @@ class Page(Boxes):
             for answer in self.stops.run(visitor(request), self._work(given, account), progress_bar(progress)):
                 earlier = {}
                 yield self._step(answer, given)
-        except EndedError:
-            return
+        except EndedError as error:
+            yield self._last_words(error)
         except CancelledError as error:
             yield {self.alert: note(str(error))} | self._standing(given)
         except self.harmless as error:
@@ -196,8 +202,8 @@ class Page(Boxes):
         """
         try:
             return {self.alert: ""} | run()
-        except EndedError:
-            return self._nothing()
+        except EndedError as error:
+            return self._last_words(error)
         except CancelledError as error:
             said = note(f"{error} {stands}".strip())
         except XaihubError as error:

@@ -160,6 +160,5 @@ class ComparePage(Page, Layout):
         return updates
 
     def stop(self, presses: int, request: gr.Request) -> Updates:
-        running = self.stops.stop(visitor(request))
-        stay = "The maps that were there before stay." if running else ""
-        return self._stopped(f"Stopped. {stay}", presses, began=running)
+        said = "Stopped. The maps that were there before stay."
+        return self._stopped(presses, said * self.stops.stop(visitor(request), said))

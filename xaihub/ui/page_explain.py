@@ -14,7 +14,7 @@ from xaihub.ui.desk_words import found_by_words
 from xaihub.ui.downloads import evidence_zip, references_zip
 from xaihub.ui.layout_explain import Layout
 from xaihub.ui.menus import AUTOMATIC, RUNNER_UP
-from xaihub.ui.page import ChangingPage, Work
+from xaihub.ui.page import KEPT, ChangingPage, Work
 from xaihub.ui.results_examples import found_shown
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import Stops
@@ -226,9 +226,9 @@ class ExplainPage(ChangingPage, Layout):
 
     def stop(self, presses: int, asked: Asked | None, request: gr.Request) -> Updates:
         who = visitor(request)
-        changing, running = self.changes.stop(who), self.stops.stop(who)
-        kept = "What had been downloaded is kept." if running else "The earlier answer stands." if changing else ""
-        return self._stopped(f"Stopped. {kept}", presses, began=changing or running) | self._left(asked)
+        stands = "Stopped. The earlier answer stands." if asked is not None else "Stopped."
+        changing, running = self.changes.stop(who, stands), self.stops.stop(who, KEPT)
+        return self._stopped(presses, KEPT * running, stands * changing) | self._left(asked)
 
     def _emptied(self) -> Updates:
         return {

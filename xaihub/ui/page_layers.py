@@ -13,7 +13,7 @@ from xaihub.ui.drawing import bars
 from xaihub.ui.drawing_layers import plane_shown, strip_shown
 from xaihub.ui.layout_layers import LayersLayout
 from xaihub.ui.menus import PREDICTED, class_choices
-from xaihub.ui.page import ChangingPage, Work
+from xaihub.ui.page import KEPT, ChangingPage, Work
 from xaihub.ui.settings import Settings
 from xaihub.ui.wiring import Updates, read, visitor
 from xaihub.ui.words import alarm, note, status
@@ -76,9 +76,7 @@ class LayersPage(ChangingPage, LayersLayout):
         return {self._menu_boxes()[name]: gr.update(value=value) for name, value in shown.items()}
 
     def stop(self, presses: int, request: gr.Request) -> Updates:
-        running = self.stops.stop(visitor(request))
-        kept = "What had been downloaded is kept." if running else ""
-        return self._stopped(f"Stopped. {kept}", presses, began=running)
+        return self._stopped(presses, KEPT * self.stops.stop(visitor(request), KEPT))
 
     def _emptied(self) -> Updates:
         return {self.explored: None}

@@ -19,8 +19,9 @@ from xaihub.ui.desk import Desk, Question
 from xaihub.ui.page_compare import ComparePage
 from xaihub.ui.page_explain import ExplainPage
 from xaihub.ui.page_layers import LayersPage
+from xaihub.ui.page_prototypes import PrototypesPage
 from xaihub.ui.settings import Settings, starter_examples
-from xaihub.ui.wiring import AT_ONCE, LOOKS
+from xaihub.ui.wiring import AT_ONCE
 
 __all__ = ["build", "framed", "launch_options", "serve", "settle"]
 
@@ -48,9 +49,9 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         add_api(desk)
         boxes = [
             page.model, page.target, page.against, page.method, page.layer, page.references, page.welcome, page.alert,
+            page.arrived,
         ]  # fmt: skip
-        opened = demo.load(page.opened, None, boxes, **AT_ONCE)
-        opened.then(page.describe, [page.model, page.token], [page.about, page.alert], **LOOKS)
+        demo.load(page.opened, None, boxes, **AT_ONCE)
     settle(demo)
     with demo.route("Compare", "compare"), framed():
         ComparePage(settings, desk).greet(demo)
@@ -59,6 +60,11 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         layers = LayersPage(settings, desk)
         boxes = [layers.model, layers.references, layers.target, layers.alert]
         demo.load(layers.opened, None, boxes, **AT_ONCE)
+    settle(demo)
+    with demo.route("Prototypes", "prototypes"), framed():
+        prototypes = PrototypesPage(settings, desk)
+        boxes = [prototypes.model, prototypes.references, prototypes.target, prototypes.arrived]
+        demo.load(prototypes.opened, None, boxes, **AT_ONCE)
     settle(demo)
     demo.queue(max_size=settings.queue)
     demo.xaihub = settings, desk

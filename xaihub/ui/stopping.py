@@ -20,21 +20,34 @@ LOOK = 0.1  # seconds between two looks whether Stop was pressed
 
 
 class EndedError(CancelledError):
-    """The visitor ended the run, by Stop or by asking something else: nothing is left for the run to say."""
+    """The visitor ended the run, by Stop or by asking something else; its text is what is left to say, or "".
+
+    The run says it, though Stop has said it already: what the run gave before may be shown only after that.
+    """
+
+
+class _Ending(threading.Event):
+    """Set when a run shall end."""
+
+    said = ""
+
+    def error(self) -> EndedError:
+        return EndedError(self.said)
 
 
 class Stops:
     """The runs under way, by visitor."""
 
     def __init__(self) -> None:
-        self._running: dict[str, threading.Event] = {}
+        self._running: dict[str, _Ending] = {}
         self._lock = threading.Lock()
 
-    def stop(self, visitor: str) -> bool:
-        """Whether there was a run to stop."""
+    def stop(self, visitor: str, said: str = "") -> bool:
+        """Whether there was a run to stop; `said` is what it then says."""
         with self._lock:
             ending = self._running.get(visitor)
         if ending is not None:
+            ending.said = said
             ending.set()
         return ending is not None
 
@@ -44,7 +57,7 @@ class Stops:
         Raises:
             EndedError: `stop` was called for the visitor, or a later run of theirs has begun.
         """
-        stopped = threading.Event()
+        stopped = _Ending()
         with self._lock:
             earlier, self._running[visitor] = self._running.get(visitor), stopped
         if earlier is not None:
@@ -60,10 +73,10 @@ class Stops:
                     del self._running[visitor]
 
 
-def _work(work: Callable[[Progress], Iterator[Any]], stopped: threading.Event, told: Any) -> None:
+def _work(work: Callable[[Progress], Iterator[Any]], stopped: _Ending, told: Any) -> None:
     def report(share: float, stage: str) -> None:
         if stopped.is_set():
-            raise EndedError("Stopped.")
+            raise stopped.error()
         told.put(("progress", (share, stage)))
 
     try:
@@ -75,7 +88,7 @@ def _work(work: Callable[[Progress], Iterator[Any]], stopped: threading.Event, t
         told.put(("error", error))
 
 
-def _heard(told: Any, stopped: threading.Event, progress: Progress) -> Iterator[Any]:
+def _heard(told: Any, stopped: _Ending, progress: Progress) -> Iterator[Any]:
     while not stopped.is_set():
         try:
             kind, value = told.get(timeout=LOOK)
@@ -89,4 +102,4 @@ def _heard(told: Any, stopped: threading.Event, progress: Progress) -> Iterator[
             raise value
         else:
             return
-    raise EndedError("Stopped.")
+    raise stopped.error()
