@@ -21,6 +21,7 @@ from typing import Any
 
 from xaihub import terminal
 from xaihub.datasets.splits import Source
+from xaihub.errors import DatasetError
 from xaihub.finetuning import forget, measured_in_words
 from xaihub.prototype_training import MARK, PUBLISHED, PrototypeTraining, train_prototypes
 
@@ -93,6 +94,9 @@ def settings_of(arguments: argparse.Namespace) -> PrototypeTraining:
     """The recipe, with what was asked for in its place."""
     given: dict[str, Any] = {name: getattr(arguments, name) for name in _TRAINING}
     asked = {name: value for name, value in given.items() if value is not None}
+    if arguments.kind == "head" and (asked or arguments.recipe != "usual"):
+        option = next(iter(asked), "recipe").replace("_", "-")
+        raise DatasetError(f"--{option} is for --kind protopnet: a head is fitted, not trained. Leave it out.")
     if asked.get("add_on") == "published":  # patches of the unchanged network do not go through its layers
         asked.setdefault("start", "random")
     recipe = PUBLISHED if arguments.recipe == "published" else {}

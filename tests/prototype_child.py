@@ -19,6 +19,6 @@ def black_box(folder: Path) -> tuple[Path, Path]:
 
 def prototypes(data: Path, network: Path, to: Path, *options: str, kind: str = "protopnet") -> int:
     """The exit code of the script, few epochs."""
-    few = ["--epochs", "2", "--warm-up", "1", "--per-class", "3"]
+    few = ["--per-class", "3"] + (["--epochs", "2", "--warm-up", "1"] if kind == "protopnet" else [])
     given = ["--data", str(data), "--backbone", str(network), "--to", str(to), "--kind", kind]
     return train_protopnet.main([*given, *few, *options])

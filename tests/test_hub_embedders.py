@@ -219,7 +219,7 @@ def test_the_classifiers_own_embedders_have_names_and_other_names_are_offered_th
         load_embedder("../../etc", local=False)
     folder = tmp_path / "model"
     folder.mkdir()
-    with pytest.raises(RepoNotFoundError, match="If a folder was meant: none can be opened there"):
+    with pytest.raises(RepoNotFoundError, match="If a folder was meant: there is none"):
         load_embedder(str(folder), local=False)
 
 

@@ -153,6 +153,7 @@ def spoiled(given, tmp_path_factory):
         (None, None, ("--epochs", "-1"), "epochs is -1; it must be 0 or more"),
         (None, None, ("--rate", "7"), "A rate of 7.0 trains nothing"),
         (None, None, ("--add-on", "published", "--start", "head"), "cannot start from them"),
+        (None, None, ("--kind", "head"), "--warm-up is for --kind protopnet: a head is fitted, not trained"),
         (None, None, ("--split", "test"), "has no split 'test'. It is a folder of class folders"),
     ],
 )

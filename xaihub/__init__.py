@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from xaihub.methods import method as method
     from xaihub.passes import tap as tap
     from xaihub.prototype_fitting import fit_prototypes as fit_prototypes
+    from xaihub.prototypes import HeadSettings as HeadSettings
     from xaihub.records import Evidence as Evidence
     from xaihub.records import Explanation as Explanation
     from xaihub.records import Prediction as Prediction
@@ -54,6 +55,7 @@ _HOMES = {
     "Classifier": "classifier",
     "Evidence": "records",
     "Explanation": "records",
+    "HeadSettings": "prototypes",
     "Limits": "loading",
     "Prediction": "records",
     "ProtoPNetForImageClassification": "families.protopnet_model",

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from xaihub.classifier import Classifier
-from xaihub.datasets import LabelledPictures
+from xaihub.datasets import LabelledPictures, open_dataset
 from xaihub.errors import DatasetError, UnsupportedModelError
 from xaihub.folders import folder_named
 from xaihub.hooks import recording
@@ -37,7 +38,7 @@ _SHARE = 0.8  # of the time goes into the passes
 @recording
 def fit_prototypes(
     classifier: Classifier,
-    pictures: ReferenceSet | LabelledPictures | Looked,
+    pictures: ReferenceSet | LabelledPictures | Looked | str | Path,
     *,
     fitted_to: FittedTo = "predictions",
     settings: HeadSettings = SETTINGS,
@@ -46,12 +47,14 @@ def fit_prototypes(
     """A classifier that answers by prototypes: patches of the pictures, found on the maps of the target layer.
 
     It is an explanation of the classifier where it is fitted to what that one predicts, and a classifier of its own
-    where it is fitted to the pictures' labels. The network below is shared and stays as it is. The same pictures give
-    the same prototypes.
+    where it is fitted to the pictures' labels. The network below is shared and stays as it is; the answers may differ
+    from its own, and `notices` say how often they do on these pictures. The same pictures give the same prototypes.
 
     Args:
-        pictures: what patches are taken from; `look(classifier, ...)` of them, where the passes are made already.
+        pictures: what patches are taken from: references, labelled pictures, a dataset's id or folder; or what `look`
+            made of them, where the passes are made already.
         fitted_to: "predictions" or "labels".
+        settings: how many prototypes, and how they are found: `HeadSettings(per_class=5)`.
 
     Raises:
         DatasetError: all pictures are of one class, or there are none.
@@ -66,7 +69,8 @@ def fit_prototypes(
     if isinstance(pictures, Looked):
         looked = pictures
     else:
-        looked = look(classifier, pictures, seed=settings.seed, progress=part(progress, 0, _SHARE))
+        rows = open_dataset(pictures) if isinstance(pictures, str | Path) else pictures
+        looked = look(classifier, rows, seed=settings.seed, progress=part(progress, 0, _SHARE))
     targets = targets_of(looked, fitted_to)
     head = fit_head(
         looked.maps if len(targets.rows) == len(looked) else looked.maps[list(targets.rows)],
@@ -201,7 +205,12 @@ def _below(layer: TargetLayer) -> TargetLayer:
 
 def _in_words(made: Prototypes) -> str:
     what = "what it predicts" if made.fitted_to == "predictions" else "the pictures' labels"
+    agreeing, lacking = made.made["agreement on these"], len(set(made.black_box_labels) - set(made.labels))
+    agrees = "" if agreeing is None else (
+        f" On these pictures it says what {made.black_box} says in {agreeing:.0%}; of others expect less."
+    )  # fmt: skip
+    without = f" {lacking:,} classes of {made.black_box} have no prototype here." if lacking else ""
     return (
         f"It answers by {len(made.gallery)} prototypes of {len(made.labels)} classes, which are patches of"
-        f" {made.made['dataset']}. They were put on {made.black_box} and fitted to {what}."
+        f" {made.made['dataset']}. They were put on {made.black_box} and fitted to {what}.{agrees}{without}"
     )

@@ -121,7 +121,7 @@ def reading_of(query: Query) -> Reading:
 
 @method("prototypes", needs=("target layer", "prototypes"), title="Prototypes")
 def prototypes(query: Query) -> tuple[Evidence, ...]:
-    """The patches of training pictures that the picture is like, and the points that each adds for the class.
+    """The patches of known pictures that the picture is like, and the points that each adds for the class.
 
     This looks like that (Chen et al., 2019): the points of all and the class's bias are the logit.
     """
@@ -173,13 +173,13 @@ def _in_words(made: Prototypes, source: Prototype, line: Line) -> str:
     over = f" (the mean of its {pooled} most similar places)" if pooled > 1 else ""
     takes = f"adds {line.points:.2f} points" if line.points > 0 else f"takes {-line.points:.2f} points away"
     return (
-        f"It looks like this place of training picture {source.key} ({made.labels[source.owner]}): similarity"
+        f"It looks like this place of {source.key} (a patch for {made.labels[source.owner]}): similarity"
         f" {line.similarity:.2f}{over} times weight {line.weight:.2f} {takes}."
     )
 
 
 def _picture(query: Query, source: Prototype) -> tuple[Image.Image, str]:
-    """The training picture, and why it is not there."""
+    """The known picture, and why it is not there."""
     try:
         return source.picture, ""
     except XaihubError as error:  # what others published may be broken, or left out

@@ -63,9 +63,10 @@ def clean_repo_id(text: str) -> str:
         repo_id = re.sub(r"([?#]|/(tree|blob|resolve|discussions|commits?)(/|$)).*$", "", repo_id).strip("/")
     if not is_repo_id(repo_id):
         a_path = re.match(r"[/~.\\]", text.strip()) or text.strip("/").count("/") > 1
+        folder = " If a folder was meant: there is none, or none may be opened from here."
         raise RepoNotFoundError(
             f"{text[:120]!r} is not the id of a repository. An id looks like 'microsoft/resnet-18': an owner, a"
-            f" slash, a name.{' If a folder was meant: none can be opened there.' * bool(a_path and not page)}"
+            f" slash, a name.{folder * bool(a_path and not page)}"
         )
     return repo_id
 

@@ -48,7 +48,7 @@ class Measured:
 def in_words(metrics: Mapping[str, Any]) -> str:
     """One line on the figures of metrics.json, for a terminal."""
     if metrics.get("accuracy") is None:
-        return "Nothing unseen was measured: there is no test or validation split, and no folds were asked for."
+        return "Nothing unseen was measured: the pictures have no test or validation split."
     low, high = metrics["accuracy_interval"]
     share, interval = f"{metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
     said = f"{share} of {metrics['n']:,} pictures right ({interval})"

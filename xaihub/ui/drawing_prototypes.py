@@ -119,11 +119,13 @@ def _line(kept: Kept, recognised: Recognised, number: int, sheet: "Sheet") -> st
     image, missing = own_picture(source)
     grid = recognised.reading.similarities.shape[2], recognised.reading.similarities.shape[3]
     home, here = (source.cell, source.grid), (line.cell, grid)
-    said = f"training picture {source.key} ({made.labels[source.owner]})"
+    said = f"{source.key} (a patch for {made.labels[source.owner]})"
     off = line.prototype in recognised.without
     return (
         f'<li class="xh-line"><h4>{escape(name)}</h4><div class="xh-looks">'
         f"<figure>{boxed(recognised.view.image, here, 'Your picture')}"
+        "<figcaption>in your picture</figcaption></figure>"
+        f"<figure>{patch(recognised.view.image, here, 'The place of your picture')}"
         "<figcaption>this place of yours</figcaption></figure>"
         f"<figure>{patch(image, home, f'Prototype {name}')}<figcaption>looks like this</figcaption></figure>"
         f"<figure>{boxed(image, home, said)}<figcaption>from {escape(said)}</figcaption></figure></div>"
@@ -133,7 +135,7 @@ def _line(kept: Kept, recognised: Recognised, number: int, sheet: "Sheet") -> st
         f'<label class="xh-counts"><input type="checkbox" class="xh-switch" data-prototype="{line.prototype}"'
         f'{"" if off else " checked"} aria-label="{escape(name)} counts"> counts</label>'
         f'<button type="button" class="xh-small xh-fire" data-prototype="{line.prototype}" aria-haspopup="dialog"'
-        f' aria-label="Where {escape(name)} fires">Where it fires</button>'
+        f' aria-label="Where it fires: {escape(name)}">Where it fires</button>'
         f"{note(missing)}{link_to(source.source) if missing else ''}</div></li>"
     )
 
@@ -142,7 +144,7 @@ def _how_to_read(made: "Prototypes") -> str:
     pooled = made.network.head.settings.pooled
     over = f" (the mean over its {pooled} most similar places; the best is outlined)" if pooled > 1 else ""
     return (
-        f"Each line is a patch of a training picture that is found in yours: similarity{over} times weight gives"
+        f"Each line is a patch of a known picture that is found in yours: similarity{over} times weight gives"
         " points. Points and bias add up to the logit, with nothing else in it. Take a tick away, and that prototype"
         " counts no more: the total below changes at once."
     )

@@ -61,7 +61,7 @@ class PrototypesLayout(Boxes):
     example_verb = "recognise"
     greeting = (
         '<div class="xh-welcome"><h2>This looks like that</h2><p>Choose an example, or send a picture of your own. You'
-        " will see which patches of training pictures are found in it, how many points each adds for a class, and what"
+        " will see which patches of known pictures are found in it, how many points each adds for a class, and what"
         " is said when you switch one off. A model without prototypes gets some, fitted to what it predicts on the"
         " references.</p></div>"
     )
