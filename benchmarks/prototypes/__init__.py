@@ -1,0 +1,1 @@
+"""What docs/PROTOTYPES.md says, measured anew: `python -m benchmarks.prototypes [--only PART ...] [--to FILE]`."""
