@@ -65,7 +65,7 @@ def test_one_click_shows_every_layer_and_where_the_references_lie(browser, offli
     assert "the target layer" in stages.nth(6).inner_text()
     assert "not to be read" in stages.nth(0).inner_text()
     assert "% of the heat is in the" in stages.nth(6).locator("img").first.get_attribute("alt")
-    assert page.locator(".xh-dot").count() == PHOTOGRAPHS
+    assert page.locator(".xh-dot").count() == 50
     assert "your picture" in page.text_content(".xh-query")
     assert page.locator(".xh-marks[data-by=label] li").count() == 5
     assert page.locator(".xh-curve:visible").count() == 1
@@ -198,7 +198,7 @@ def test_photographs_through_a_real_model_at_five_layers_and_more(browser, modul
         assert "lion, king of beasts, Panthera leo" in page.inner_text("#xh-said")
         assert "mobilenet_v2.conv_1x1" in page.locator(".xh-stage >> nth=7").inner_text()
         probes = page.locator(".xh-table[data-by=label] td:nth-child(2)").all_text_contents()
-        assert float(probes[-1].split()[0]) > 0.8 > float(probes[0].split()[0])
+        assert float(probes[-1].split()[0]) > 0.7 > float(probes[0].split()[0])
         shot(page, "layers-real")
         assert page.broken == []
         assert took < 200, "the goal is 20 s for 50 on two quiet cores, which other tests share"

@@ -12,7 +12,7 @@ from xaihub.ui.finding import curated_choices
 from xaihub.ui.picture import picture_box
 from xaihub.ui.settings import Settings, starter_examples
 
-__all__ = ["Boxes", "kept_answer", "looks_box", "menu", "model_box", "references_box"]
+__all__ = ["Boxes", "kept_answer", "looks_box", "menu", "model_box", "references_box", "signal"]
 
 EXAMPLE_CLICKED = """
 element.addEventListener("click", (event) => {
@@ -101,6 +101,11 @@ class Boxes(ABC):
 def kept_answer(settings: Settings) -> gr.State:
     """A visitor's answer, of which more can be asked for a while."""
     return gr.State(None, time_to_live=settings.keep_minutes * 60)
+
+
+def signal() -> gr.Textbox:
+    """What nobody sees, and whose change sets something off. A State would do so only after an event of the queue."""
+    return gr.Textbox("", visible="hidden")
 
 
 def model_box(label: str, elem_id: str, value: str | None, **settings: Any) -> gr.Dropdown:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from xaihub.errors import CancelledError, XaihubError
 from xaihub.progress import Progress
-from xaihub.ui.boxes import Boxes
+from xaihub.ui.boxes import Boxes, signal
 from xaihub.ui.desk import Desk, Question
 from xaihub.ui.finding import Finder
 from xaihub.ui.menus import PREDICTED
@@ -73,7 +73,7 @@ class Page(Boxes):
         """What the Hub says of a model before it is fetched."""
 
     @abstractmethod
-    def stop(self, presses: int, *left: Any) -> Updates:
+    def stop(self, presses: str, *left: Any) -> Updates:
         """What is said when the visitor pressed Stop; see `_wire_stop`."""
 
     def _standing(self, _given: Updates) -> Updates:
@@ -100,7 +100,7 @@ class Page(Boxes):
 
     def _wire_looking(self, asks: Any, about: list[Any]) -> None:
         """The model is looked up when it is typed and when the page has come, in one event: its answers keep order."""
-        self.arrived = gr.State(False)
+        self.arrived = signal()
         asking = [self.model.input, self.arrived.change]
         gr.on(asking, self.describe, asks, about, trigger_mode="always_last", **LOOKS)
 
@@ -110,14 +110,14 @@ class Page(Boxes):
         Never both: gradio ends whatever runs under the same name when it comes to it, and that may be the visitor's
         next question.
         """
-        self.presses = gr.State(0)
+        self.presses = signal()
         self.halt.click(self.stop, [self.presses, *given], [self.presses, *left], **AT_ONCE)
         self.presses.change(None, cancels=runs, **PRIVATE)
 
-    def _stopped(self, presses: int, *said: str) -> Updates:
+    def _stopped(self, presses: str, *said: str) -> Updates:
         """What Stop says, the first that is not empty; where nothing had begun yet, what waits is dropped."""
         words = next(filter(None, said), "")
-        return {self.alert: note(words or "Stopped.")} | ({} if words else {self.presses: presses + 1})
+        return {self.alert: note(words or "Stopped.")} | ({} if words else {self.presses: "" if presses else "again"})
 
     def _last_words(self, error: EndedError) -> Updates:
         return {self.alert: note(str(error))} if str(error) else self._nothing()

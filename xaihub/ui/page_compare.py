@@ -137,12 +137,12 @@ class ComparePage(Page, Layout):
         wrong += [vary] if vary not in dict(VARIES).values() else []
         if wrong:
             return {
-                self.arrived: True,
+                self.arrived: "yes",
                 self.methods: gr.update(choices=choices),
                 self.method: gr.update(choices=choices),
                 self.welcome: self.greeting + alarm(f"This link asks for {wrong[0][:60]!r}, which is not known here."),
             }
-        updates: Updates = {self.arrived: True} | ({self.model: asked["model"][:200]} if "model" in asked else {})
+        updates: Updates = {self.arrived: "yes"} | ({self.model: asked["model"][:200]} if "model" in asked else {})
         classes = [name[:200] for name in asked.get("classes", "").split(BETWEEN) if name]
         shown = visible(vary)
         updates |= {
@@ -159,6 +159,6 @@ class ComparePage(Page, Layout):
             )
         return updates
 
-    def stop(self, presses: int, request: gr.Request) -> Updates:
+    def stop(self, presses: str, request: gr.Request) -> Updates:
         said = "Stopped. The maps that were there before stay."
         return self._stopped(presses, said * self.stops.stop(visitor(request), said))

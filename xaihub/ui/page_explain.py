@@ -224,7 +224,7 @@ class ExplainPage(ChangingPage, Layout):
 
         return handler
 
-    def stop(self, presses: int, asked: Asked | None, request: gr.Request) -> Updates:
+    def stop(self, presses: str, asked: Asked | None, request: gr.Request) -> Updates:
         who = visitor(request)
         stands = "Stopped. The earlier answer stands." if asked is not None else "Stopped."
         changing, running = self.changes.stop(who, stands), self.stops.stop(who, KEPT)
@@ -246,7 +246,7 @@ class ExplainPage(ChangingPage, Layout):
             "model": self.model, "class": self.target, "against": self.against, "method": self.method,
             "layer": self.layer, "references": self.references,
         }  # fmt: skip
-        updates: Updates = {box: asked[name] for name, box in boxes.items() if name in asked} | {self.arrived: True}
+        updates: Updates = {box: asked[name] for name, box in boxes.items() if name in asked} | {self.arrived: "yes"}
         if asked.keys() & {"class", "against", "method", "layer"}:
             try:
                 updates[self.welcome] = self.greeting + note(results.link_in_words(asked))

@@ -75,7 +75,7 @@ class LayersPage(ChangingPage, LayersLayout):
         shown = answer.choices if answer is not None else {}
         return {self._menu_boxes()[name]: gr.update(value=value) for name, value in shown.items()}
 
-    def stop(self, presses: int, request: gr.Request) -> Updates:
+    def stop(self, presses: str, request: gr.Request) -> Updates:
         return self._stopped(presses, KEPT * self.stops.stop(visitor(request), KEPT))
 
     def _emptied(self) -> Updates:

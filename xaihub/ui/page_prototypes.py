@@ -125,7 +125,7 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
 
         return {self.near: ""} | self._guarded(run)
 
-    def stop(self, presses: int, request: gr.Request) -> Updates:
+    def stop(self, presses: str, request: gr.Request) -> Updates:
         return self._stopped(presses, KEPT * self.stops.stop(visitor(request), KEPT)) | {self.trouble: ""}
 
     def _emptied(self) -> Updates:
@@ -135,7 +135,7 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
         """The boxes as the page's address says: ?model=...&references=...&class=..."""
         asked = {name: str(value)[:200] for name, value in dict(request.query_params).items()}
         boxes = {"model": self.model, "references": self.references, "class": self.target}
-        return {box: asked[name] for name, box in boxes.items() if name in asked} | {self.arrived: True}
+        return {box: asked[name] for name, box in boxes.items() if name in asked} | {self.arrived: "yes"}
 
     def drawn(self, recognised: Recognised, kept: Kept) -> Updates:
         """Every part of the page that shows an answer."""
