@@ -14,26 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xaihub import terminal
-from xaihub.datasets.splits import Source
 from xaihub.measuring import MARK, describe, evaluate_classifier, prepare, write_file
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", required=True, help="a classifier's folder or Hub id")
-    made.add_argument(
-        "--data", required=True, help="a folder of class folders, a dataset folder, or a dataset's Hub id"
-    )
-    made.add_argument("--config", help="of a Hub dataset")
-    made.add_argument("--split", help="default: the only one, else test, else validation")
-    made.add_argument("--limit", type=int, help="take at most so many pictures, evenly from the classes")
+    terminal.add_pictures(made, "default: the only one, else test, else validation")
     made.add_argument("--batch-size", type=int, help="pictures at once (default: 8 on a processor, 32 elsewhere)")
     terminal.add_destination(made, "the figures (a .json file as well)")
     return made
 
 
 def work(arguments: argparse.Namespace) -> None:
-    source = Source(arguments.data, config=arguments.config, split=arguments.split, limit=arguments.limit)
+    source = terminal.pictures_named(arguments)
     options = {"batch_size": arguments.batch_size, "progress": terminal.bar()}
     to = Path(arguments.to) if arguments.to.endswith(".json") else terminal.destination(arguments.to)
     if isinstance(to, Path) and to.suffix == ".json":

@@ -19,19 +19,13 @@ import sys
 from collections.abc import Sequence
 
 from xaihub import terminal
-from xaihub.datasets.splits import Source
 from xaihub.finetuning import MARK, FineTuning, forget, measured_in_words, train_classifier
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = FineTuning()
-    made.add_argument(
-        "--data", required=True, help="a folder of class folders, a dataset folder, or a dataset's Hub id"
-    )
-    made.add_argument("--config", help="of a Hub dataset")
-    made.add_argument("--split", help="to learn from (default: train)")
-    made.add_argument("--limit", type=int, help="take at most so many pictures, evenly from the classes")
+    terminal.add_pictures(made, "to learn from (default: train)")
     made.add_argument(
         "--backbone",
         default="microsoft/resnet-18",
@@ -66,7 +60,7 @@ def work(arguments: argparse.Namespace) -> None:
         seed=arguments.seed, epochs=arguments.epochs, batch_size=arguments.batch_size, folds=arguments.folds,
         learning_rate=arguments.learning_rate, batch_norm=arguments.batch_norm,
     )  # fmt: skip
-    source = Source(arguments.data, config=arguments.config, split=arguments.split, limit=arguments.limit)
+    source = terminal.pictures_named(arguments)
     name = terminal.name_at(arguments.to)
     with terminal.delivering(arguments, kind="model", mark=MARK, message="Trained with xaihub") as draft:
         bytes_ = int(arguments.memory * 2**30)

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from xaihub import terminal
-from xaihub.datasets.splits import Source
 from xaihub.errors import DatasetError
 from xaihub.finetuning import forget, measured_in_words
 from xaihub.prototype_training import MARK, PUBLISHED, PrototypeTraining, train_prototypes
@@ -29,12 +28,7 @@ from xaihub.prototype_training import MARK, PUBLISHED, PrototypeTraining, train_
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = PrototypeTraining()
-    made.add_argument(
-        "--data", required=True, help="a folder of class folders, a dataset folder, or a dataset's Hub id"
-    )
-    made.add_argument("--config", help="of a Hub dataset")
-    made.add_argument("--split", help="to learn from (default: train)")
-    made.add_argument("--limit", type=int, help="take at most so many pictures, evenly from the classes")
+    terminal.add_pictures(made, "to learn from (default: train)")
     made.add_argument(
         "--backbone",
         default="microsoft/resnet-18",
@@ -105,7 +99,7 @@ def settings_of(arguments: argparse.Namespace) -> PrototypeTraining:
 
 def work(arguments: argparse.Namespace) -> None:
     settings = settings_of(arguments)
-    source = Source(arguments.data, config=arguments.config, split=arguments.split, limit=arguments.limit)
+    source = terminal.pictures_named(arguments)
     name = terminal.name_at(arguments.to)
     with terminal.delivering(arguments, kind="model", mark=MARK, message="Trained with xaihub") as draft:
         checkpoints = train_prototypes(

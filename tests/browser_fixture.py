@@ -141,6 +141,13 @@ def appears(page: Any, selector: str, timeout: float) -> bool:
     return True
 
 
+def shot(page: Any, name: str) -> None:
+    """A screenshot to be looked at, once nothing moves any more."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.wait_for_timeout(400)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
 def sentence(page: Any, *, timeout: float = 40_000) -> str:
     """The words of the alert, once there are any."""
     page.wait_for_selector("#xh-alert [role=alert]", timeout=timeout)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from browser_fixture import SCREENSHOTS, choose, chromium, free_port, send_picture, sentence, served
+from browser_fixture import choose, chromium, free_port, open_page, send_picture, sentence, served, shot
 from toy_networks import lion
 
 from xaihub.ui.settings import starter_examples
@@ -33,16 +33,8 @@ def offline():
         yield address
 
 
-def open_layers(browser, address: str, *, width: int = 1280, height: int = 900, dark: bool = False, query: str = ""):
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
-    )
-    page = context.new_page()
-    page.broken = []
-    page.on("pageerror", lambda error: page.broken.append(str(error)))
-    page.goto(f"{address}/layers{query}")
-    page.wait_for_selector("#xh-explore")
-    return page
+def open_layers(browser, address: str, *, query: str = "", **size):
+    return open_page(browser, f"{address}/layers{query}", ready="#xh-explore", **size)
 
 
 def explored(browser, address: str, **size):
@@ -50,12 +42,6 @@ def explored(browser, address: str, **size):
     page.click("#xh-examples button >> nth=0")
     page.wait_for_selector(".xh-space[data-settled]", timeout=90_000)
     return page
-
-
-def shot(page, name: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.wait_for_timeout(400)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 def test_one_click_shows_every_layer_and_where_the_references_lie(browser, offline):

@@ -1,7 +1,7 @@
 """The Prototypes page in headless Chromium: the sheet, its switches, the windows, a telephone and the dark."""
 
 import pytest
-from browser_fixture import SCREENSHOTS, choose, chromium, free_port, open_page, send_picture, sentence, served
+from browser_fixture import choose, chromium, free_port, open_page, send_picture, sentence, served, shot
 from toy_networks import lion
 
 from xaihub.ui.settings import starter_examples
@@ -33,12 +33,6 @@ def recognised(browser, address: str, **size):
     page.click("#xh-examples button >> nth=0")
     page.wait_for_selector(".xh-gallery >> text=/Stable:/", timeout=120_000)
     return page
-
-
-def shot(page, name: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.wait_for_timeout(300)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 def test_a_switch_changes_the_total_at_once_and_all_off_leave_the_bias(browser, offline):

@@ -22,7 +22,7 @@ from xaihub.records import Prediction
 from xaihub.registry import nearest_name
 from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "read_logits"]
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -134,7 +134,7 @@ class Classifier:
         Asked of the network only where several could be it. Where one alone could, each tapped pass asks whether it is:
         `Pass.entered` is None where the network goes on after it.
         """
-        one = 1 if len(self.labels) == 2 and self.activation == "sigmoid" else 0  # a yes or no, see `_logits_of`
+        one = 1 if len(self.labels) == 2 and self.activation == "sigmoid" else 0  # a yes or no, see `read_logits`
         known = candidates(self.module, one or len(self.labels))
         if len(known) < 2:
             return next(iter(known), "")
@@ -232,10 +232,10 @@ class Classifier:
 
     def _forward(self, pixels: Tensor) -> Tensor:
         weight = next((p for p in self.module.parameters() if p.is_floating_point()), pixels)
-        return _logits_of(self.module(pixels.to(weight.device, weight.dtype, copy=True)))  # it may change it in place
+        return read_logits(self.module(pixels.to(weight.device, weight.dtype, copy=True)))  # it may change it in place
 
 
-def _logits_of(output: Any) -> Tensor:
+def read_logits(output: Any) -> Tensor:
     """(N, C) from whatever a library's classifier returns.
 
     One logit is a yes or no: it becomes the two classes (-z, z), whose sigmoids are the two probabilities.

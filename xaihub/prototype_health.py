@@ -15,13 +15,12 @@ from xaihub.hooks import evaluating
 from xaihub.progress import Progress, part, silent
 from xaihub.prototype_maps import Looked
 from xaihub.prototypes import Prototype, PrototypeLayer, Prototypes, distinct_sources
-from xaihub.prototypes.alarms import collapse, used_of
+from xaihub.prototypes.alarms import ALIKE, collapse, used_of
 from xaihub.regions import Cell
 
 __all__ = ["ClassHealth", "Health", "Patch", "PrototypeHealth", "health", "nearest_patches"]
 
 NEAREST = 6  # patches tell whether a prototype is of one class, as when Chen et al. (2019, supplement) prune
-_ALIKE = 0.95  # cosine from which two prototypes of a class are one
 _SAMPLE = 24  # pictures that are shifted and get noise
 _NOISE = 0.02  # of the pixels' range
 _SHIFT = 64  # of a picture's side is one shift: two or three pixels
@@ -207,7 +206,7 @@ def _named(made: Prototypes, looked: Looked) -> tuple[str | None, ...]:
 def _duplicates(layer: PrototypeLayer, gallery: Sequence[Prototype]) -> list[tuple[int, ...]]:
     """(P,), the other prototypes of the same class that are the same again."""
     unit = normalize(layer.vectors.detach(), dim=1)
-    alike = (unit @ unit.t() > _ALIKE).tolist()
+    alike = (unit @ unit.t() > ALIKE).tolist()
     twins: list[list[int]] = [[] for _ in gallery]
     for one, other in combinations(range(len(gallery)), 2):
         same = gallery[one].digest == gallery[other].digest or alike[one][other]

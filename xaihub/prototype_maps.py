@@ -18,14 +18,16 @@ from xaihub.datasets import Get, LabelledPictures
 from xaihub.datasets.pictures import draw, drawn
 from xaihub.duplicates import confirmed, groups, near_pairs, small
 from xaihub.errors import DatasetError, UnsupportedModelError
+from xaihub.hooks import evaluating
 from xaihub.images import open_picture, perceptual_hash, pixel_digest
 from xaihub.passes import Pass, tap, target_layer_of
 from xaihub.preprocessing import Transform
 from xaihub.progress import Progress, silent
+from xaihub.prototypes import Reading
 from xaihub.references import ReferenceSet
 from xaihub.target_layer import TargetLayer
 
-__all__ = ["INSIDE", "Looked", "black_box_of", "look", "renamed"]
+__all__ = ["INSIDE", "Looked", "black_box_of", "look", "most_pictures", "read", "renamed"]
 
 INSIDE = "black_box."  # what the names of a black box's layers begin with, inside the network made from it
 
@@ -106,9 +108,7 @@ def look(
     """
     classifier = black_box_of(classifier)
     rows, prepare = _rows_of(classifier, pictures)
-    layer = target_layer_of(classifier)
-    most = max(1, MOST_BYTES // (4 * layer.view.channels * layer.grid[0] * layer.grid[1]))
-    chosen = draw(rows.sources, most, seed)
+    chosen = draw(rows.sources, most_pictures(target_layer_of(classifier)), seed)
     held = _Held(len(chosen))
     some = replace(rows, sources=chosen, skipped={})
     with tap(classifier) as run:
@@ -119,6 +119,11 @@ def look(
         why = next(iter(some.skipped.values()), "It holds no pictures.")
         raise DatasetError(f"No picture of {rows.name} could be read, so there is nothing to take a patch from. {why}")
     return held.looked(classifier, pictures, replace(some, note=drawn(len(chosen), len(rows)) or rows.note), prepare)
+
+
+def most_pictures(layer: TargetLayer) -> int:
+    """How many pictures' maps of a layer are held at once."""
+    return max(1, MOST_BYTES // (4 * layer.view.channels * layer.grid[0] * layer.grid[1]))
 
 
 def _rows_of(
@@ -290,6 +295,19 @@ def black_box_of(classifier: Classifier) -> Classifier:
         classifier, module=made.network.black_box, prototypes=None, labels=labels, repo_id=made.black_box,
         target_layer=renamed(layer, lambda name: name.removeprefix(INSIDE)) if layer else None, revision=None,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def read(classifier: Classifier, pixels: Tensor) -> Reading:
+    """All that one pass of a classifier by prototypes tells of pixels (N, 3, H, W), out of the graph.
+
+    Raises:
+        UnsupportedModelError: it does not answer by prototypes.
+    """
+    if classifier.prototypes is None:
+        raise UnsupportedModelError(f"{classifier.repo_id} has no prototypes. Make some with `fit_prototypes`.")
+    with evaluating(classifier.module, classifier.lock):
+        return classifier.prototypes.network.read(pixels.to(classifier.device, copy=True))  # it may change it in place
 
 
 def renamed(layer: TargetLayer, name: Callable[[str], str]) -> TargetLayer:

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xaihub import hub
+from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
 from xaihub.errors import HubError, XaihubError
 from xaihub.folders import folder_named, refuse_taken, replacing
 from xaihub.progress import Progress
 
-__all__ = ["add_destination", "bar", "delivering", "destination", "name_at", "run"]
+__all__ = ["add_destination", "add_pictures", "bar", "delivering", "destination", "name_at", "pictures_named", "run"]
 
 _SECONDS_BETWEEN_LINES = 20  # where nobody watches a terminal: enough to see in a log that it still runs
 
@@ -58,6 +59,21 @@ def _in_words(error: OSError) -> str:
         return str(error)
     where = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror or error}{where}. Nothing half-made is left; make room or name another folder, run again."
+
+
+def add_pictures(parser: argparse.ArgumentParser, split: str) -> None:
+    """The options that name labelled pictures; `split` says what its own means."""
+    parser.add_argument(
+        "--data", required=True, help="a folder of class folders, a dataset folder, or a dataset's Hub id"
+    )
+    parser.add_argument("--config", help="of a Hub dataset")
+    parser.add_argument("--split", help=split)
+    parser.add_argument("--limit", type=int, help="take at most so many pictures, evenly from the classes")
+
+
+def pictures_named(arguments: argparse.Namespace) -> Source:
+    """What these options name."""
+    return Source(arguments.data, config=arguments.config, split=arguments.split, limit=arguments.limit)
 
 
 def bar() -> Progress:

@@ -35,7 +35,7 @@ from xaihub.training import default_device
 __all__ = ["MARK", "forget", "train_classifier"]
 
 MARK = "training.json"
-_CHOSE_THE_EPOCH = "That split also chose the epoch, so these figures are somewhat optimistic."
+CHOSE_THE_EPOCH = "That split also chose the epoch, so these figures are somewhat optimistic."
 _FOLD_FIGURES = ("accuracy", "accuracy_interval", "auroc", "auroc_interval", "macro_f1", "n")
 
 
@@ -75,7 +75,7 @@ def train_classifier(
     training = read_pixels(rows, held.transform, labels, budget=memory, progress=part(progress, 0.0, 0.05))
     judge = None if validation is None else read_pixels(validation, held.transform, labels, budget=memory)
     work = cache_folder() / "training" / run_key(settings, f"{plan.repo_id}@{plan.revision}", training, judge)
-    folds = _folds(training, settings) if settings.folds else None
+    folds = folds_of(training, settings) if settings.folds else None
     tuned = fine_tune(
         held, training, judge, settings, work=work, folds=folds, device=device or default_device(),
         progress=part(progress, 0.05, 0.9),
@@ -84,7 +84,7 @@ def train_classifier(
     held.save(folder)
     record = _record(plan, source, training, held, tuned, settings)
     write_json(folder / "training.json", record)
-    unseen, caution = test or validation, "" if test else _CHOSE_THE_EPOCH
+    unseen, caution = test or validation, "" if test else CHOSE_THE_EPOCH
     shown = (unseen or rows) if rows.public or not public else None
     _finish(folder, name, record, training, unseen, shown, caution, part(progress, 0.9, 1.0))
     return work
@@ -119,7 +119,7 @@ def opened(
     return rows, labels, others.get("validation"), others.get("test")
 
 
-def _folds(training: PixelStore, settings: FineTuning) -> Tensor:
+def folds_of(training: PixelStore, settings: FineTuning) -> Tensor:
     """(N,) the fold of each picture: each class spread evenly, near copies together, drawn by seed."""
     generator = np.random.default_rng(settings.seed)
     found = torch.zeros(len(training), dtype=torch.long)

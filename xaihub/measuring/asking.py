@@ -9,14 +9,14 @@ from PIL import Image
 from torch import Tensor
 
 from xaihub import hub
-from xaihub.classifier import Classifier, _logits_of
+from xaihub.classifier import Classifier, read_logits
 from xaihub.families import weight_files
 from xaihub.families.from_protopnet import BLACK_BOX, PREPARED
-from xaihub.hooks import evaluating
 from xaihub.intervals import wilson
 from xaihub.loading import Limits, Plan, load_classifier
 from xaihub.planning import refuse_size
 from xaihub.progress import Progress, silent
+from xaihub.prototype_maps import read
 from xaihub.prototypes import distinct_sources
 
 __all__ = ["Asked", "Shown", "untouched"]
@@ -66,11 +66,9 @@ class Asked:
                 self._beside.append(self.black_box.logits(pixels).argmax(1).cpu())
 
     def _read(self, pixels: Tensor) -> None:
-        assert self.made is not None  # noqa: S101  it has prototypes, by construction
-        with torch.no_grad(), evaluating(self.classifier.module, self.classifier.lock):
-            reading = self.made.network.read(pixels.to(self.classifier.device))
+        reading = read(self.classifier, pixels)
         self._logits.append(reading.logits.float().cpu())
-        self._beside.append(_logits_of(reading.black_box).argmax(1).cpu())
+        self._beside.append(read_logits(reading.black_box).argmax(1).cpu())
 
     @property
     def logits(self) -> Tensor:

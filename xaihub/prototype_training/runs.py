@@ -17,13 +17,13 @@ from xaihub.errors import DatasetError, UnsupportedModelError
 from xaihub.families.from_protopnet import load_black_box, save_prototypes
 from xaihub.finetuning.fitting import run_key
 from xaihub.finetuning.pixel_store import PixelStore, read_pixels
-from xaihub.finetuning.runs import circumstances, fit_for_training, opened, origins
+from xaihub.finetuning.runs import CHOSE_THE_EPOCH, circumstances, fit_for_training, opened, origins
 from xaihub.loading import Limits, Plan, fetch_planned, load_classifier, preflight
 from xaihub.measuring import measure, write_json, write_measured
 from xaihub.passes import target_layer_of
 from xaihub.progress import Progress, part, silent
 from xaihub.prototype_fitting import fit_prototypes
-from xaihub.prototype_maps import MOST_BYTES, Looked, look
+from xaihub.prototype_maps import Looked, look, most_pictures
 from xaihub.prototype_training.fitting import Trained, exactly, train_network
 from xaihub.prototype_training.settings import PrototypeTraining
 from xaihub.prototype_training.watching import spread_of
@@ -33,7 +33,6 @@ from xaihub.training import default_device
 __all__ = ["MARK", "train_prototypes"]
 
 MARK = "training.json"
-_CHOSE_THE_EPOCH = "That split also chose the epoch, so these figures are somewhat optimistic."
 
 
 def train_prototypes(
@@ -94,7 +93,7 @@ def train_prototypes(
     untouched, shown = like if kind == "protopnet" else None, rows.public or not public
     save_prototypes(folder, classifier, like=like, black_box=untouched, pictures=shown)
     write_json(folder / MARK, _record(plan, source, training, classifier, trained, settings))
-    caution = "" if test or kind == "head" else _CHOSE_THE_EPOCH
+    caution = "" if test or kind == "head" else CHOSE_THE_EPOCH
     _finish(folder, name, black_box, training, test or validation, caution, part(progress, 0.85, 1.0))
     return work
 
@@ -135,9 +134,8 @@ def _fitted_to(
 
 def _as_many_as_fit(black_box: Classifier, rows: LabelledPictures, seed: int) -> LabelledPictures:
     """The pictures whose maps fit the memory, drawn evenly from the classes."""
-    layer = target_layer_of(black_box)
-    most = max(1, MOST_BYTES // (4 * layer.view.channels * layer.grid[0] * layer.grid[1]))
-    chosen = draw([source for source in rows.sources if source[1] is not None], most, seed)
+    named = [source for source in rows.sources if source[1] is not None]
+    chosen = draw(named, most_pictures(target_layer_of(black_box)), seed)
     return replace(rows, sources=chosen, note=drawn(len(chosen), len(rows)) or rows.note)
 
 

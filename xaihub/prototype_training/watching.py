@@ -9,12 +9,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from xaihub.prototypes import PrototypeLayer, Prototypes, Source
+from xaihub.prototypes.alarms import ALIKE, DIFFERENT, SERVED
 
 __all__ = ["Spread", "nearest_cells", "spread", "spread_of", "take"]
-
-ALIKE = 0.95  # cosine from which two prototypes of a class are nearly equal
-FEWEST = 0.8  # of a class's prototypes should be from pictures of their own
-LARGEST = 0.2  # of a class's prototypes may be from one picture
 
 
 @dataclass(frozen=True)
@@ -107,9 +104,9 @@ def _warnings(counts: dict[str, int], distinct: dict[str, int], largest: dict[st
     for label, count in counts.items():
         if not count:
             found.append(f"The class {label!r} has no prototype, so nothing can speak for it.")
-        elif distinct[label] < FEWEST * count:
+        elif distinct[label] < DIFFERENT * count:
             pictures = "one picture" if distinct[label] == 1 else f"{distinct[label]} pictures"
             found.append(f"The {count} prototypes of {label!r} come from only {pictures}: they have collapsed.")
-        elif largest[label] > LARGEST and largest[label] * count >= 2:
+        elif largest[label] > SERVED and largest[label] * count >= 2:
             found.append(f"One picture serves {largest[label]:.0%} of the prototypes of {label!r}.")
     return found

@@ -7,10 +7,11 @@ import torch
 from xaihub.prototypes.gallery import Prototypes, distinct_sources
 from xaihub.prototypes.layer import PrototypeLayer
 
-__all__ = ["collapse", "used_of"]
+__all__ = ["ALIKE", "DIFFERENT", "SERVED", "collapse", "used_of"]
 
-_SERVED = 0.2  # of the prototypes may come from one picture
-_DIFFERENT = 0.8  # of a class's prototypes, at least, should come from pictures of their own
+ALIKE = 0.95  # cosine from which two prototypes of a class are one
+SERVED = 0.2  # of the prototypes may come from one picture
+DIFFERENT = 0.8  # of a class's prototypes, at least, should come from pictures of their own
 
 
 def collapse(made: Prototypes) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ def _overused(made: Prototypes) -> list[str]:
         f"{count} of {len(made.gallery)} prototypes come from one picture ({keys[digest]}): they say the same again."
         " Fit them anew, with more pictures or fewer prototypes of each class."
         for digest, count in served.most_common()
-        if count > max(1, _SERVED * len(made.gallery))
+        if count > max(1, SERVED * len(made.gallery))
     ]
 
 
@@ -55,5 +56,5 @@ def _repeated(made: Prototypes) -> list[str]:
         f"The {counts[label]} prototypes of class {label!r} come from {sources[label]}"
         f" picture{'s' * (sources[label] > 1)} only. Give more pictures of it, or ask for fewer prototypes."
         for label in made.labels
-        if sources[label] < _DIFFERENT * counts[label]
+        if sources[label] < DIFFERENT * counts[label]
     ]

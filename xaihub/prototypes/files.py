@@ -1,13 +1,12 @@
 """prototypes.parquet: where each prototype was taken from, and its picture where that may be passed on."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from xaihub.errors import UnsupportedModelError, first_line
 from xaihub.prototypes.gallery import Prototype
-from xaihub.reference_files.rows import check_packing, short_texts
+from xaihub.reference_files.rows import check_packing, schema_of, short_texts
 
 __all__ = ["GALLERY", "read_gallery", "read_weights", "write_gallery"]
 
@@ -47,21 +46,9 @@ def write_gallery(
         "source": [each.source for each in gallery],
         "image": [{"bytes": each.data, "path": None} if each.data else None for each in gallery],
     }
-    schema = _schema()
+    schema = schema_of(_KINDS)
     arrays = [pa.array(columns[name], kind) for name, kind in zip(schema.names, schema.types, strict=True)]
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), file, compression="snappy")
-
-
-def _schema() -> Any:
-    """With what the datasets library reads the columns' meaning from."""
-    import pyarrow as pa
-
-    features = {name: {"dtype": kind, "_type": "Value"} for name, kind in _KINDS.items()} | {
-        "image": {"_type": "Image"}
-    }
-    fields = [(name, pa.type_for_alias(kind)) for name, kind in _KINDS.items()]
-    fields.append(("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
-    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
 
 
 def read_gallery(file: Path, owners: Sequence[int], where: str) -> tuple[Prototype, ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xaihub.errors import ReferencesError
 
-__all__ = ["Pictures", "Texts", "check_packing", "read_rows", "rows_with", "short_texts", "write_rows"]
+__all__ = ["Pictures", "Texts", "check_packing", "read_rows", "rows_with", "schema_of", "short_texts", "write_rows"]
 
 _KINDS = {
     "key": "string", "label": "string", "predicted": "string", "predicted_index": "int64", "probability": "float32",
@@ -34,7 +34,7 @@ def write_rows(file: Path, columns: Mapping[str, Any], classes: Sequence[str]) -
     """Writes the rows, a row group in memory at a time; gives whether there is any picture among them."""
     import pyarrow.parquet as pq
 
-    schema, count, found = _schema(), len(columns["key"]), False
+    schema, count, found = schema_of(_KINDS), len(columns["key"]), False
     group = _GROUP if count and columns["image"][0] is not None else _BARE_GROUP
     # pictures are compressed already, and no two are the same
     compression = {"image.bytes": "none"} | dict.fromkeys(("image.path", *_KINDS), "snappy")
@@ -59,14 +59,14 @@ def _table(columns: Mapping[str, Any], classes: Sequence[str], span: slice, sche
     return pa.Table.from_arrays(arrays, schema=schema), any(data is not None for data in pictures)
 
 
-def _schema() -> Any:
-    """With what the datasets library, and so the Hub's viewer, reads the columns' meaning from."""
+def schema_of(kinds: Mapping[str, str]) -> Any:
+    """Columns of these kinds and one of pictures, with what the datasets library, and so the Hub's viewer, reads their
+    meaning from.
+    """
     import pyarrow as pa
 
-    features = {name: {"dtype": kind, "_type": "Value"} for name, kind in _KINDS.items()} | {
-        "image": {"_type": "Image"}
-    }
-    fields = [(name, pa.type_for_alias(kind)) for name, kind in _KINDS.items()]
+    features = {name: {"dtype": kind, "_type": "Value"} for name, kind in kinds.items()} | {"image": {"_type": "Image"}}
+    fields = [(name, pa.type_for_alias(kind)) for name, kind in kinds.items()]
     fields.append(("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
     return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
 

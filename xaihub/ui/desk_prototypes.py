@@ -183,14 +183,15 @@ class PrototypesDesk:
 
 
 def _recognised(kept: Kept, plan: "Plan", picture: "Image.Image", choices: dict[str, str], trouble: str) -> Recognised:
-    """One pass for the prototypes, and one for what the network says without them."""
-    from xaihub.methods import Query
-    from xaihub.prototype_maps import black_box_of
-    from xaihub.prototype_sheet import reading_of
+    """One pass, for the prototypes and for what the network says without them."""
+    from xaihub.classifier import read_logits
+    from xaihub.prototype_maps import black_box_of, read
 
-    query, below = Query(kept.classifier, picture), black_box_of(kept.classifier)
-    black_box = None if below is kept.classifier else Query(below, picture).prediction
-    return Recognised(plan, kept.key, query.view, reading_of(query), query.prediction, black_box, choices, trouble)
+    view, below = kept.classifier.transform.view(picture), black_box_of(kept.classifier)
+    reading = read(kept.classifier, view.pixels)
+    said = kept.classifier.prediction(reading.logits[0])
+    black_box = None if below is kept.classifier else below.prediction(read_logits(reading.black_box)[0])
+    return Recognised(plan, kept.key, view, reading, said, black_box, choices, trouble)
 
 
 def _some(references: "ReferenceSet", limit: int) -> "ReferenceSet":

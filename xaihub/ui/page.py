@@ -229,7 +229,6 @@ class ChangingPage(Page):
     references: gr.Dropdown
     limit: gr.Slider
     target: gr.Dropdown
-    method: gr.Dropdown
 
     @abstractmethod
     def _change(self, answer: Any, changes: dict[str, str], who: str, progress: Progress) -> Updates:
@@ -255,7 +254,6 @@ class ChangingPage(Page):
             read(given, self.references),
             int(given[self.limit]),
             target=read(given, self.target),
-            method=read(given, self.method),
             token=token_of(given[self.token], account),
             **choices,
         )

@@ -112,8 +112,8 @@ class ExplainPage(ChangingPage, Layout):
             yield from self.run(given, request, account, progress)
 
     def _work(self, given: Updates, account: gr.OAuthToken | None) -> Work:
-        choices = {"against": read(given, self.against), "layer": read(given, self.layer)}
-        choices["looks"] = read(given, self.looks)
+        boxes = {"against": self.against, "method": self.method, "layer": self.layer, "looks": self.looks}
+        choices = {name: read(given, box) for name, box in boxes.items()}
         question = self._question(given, account, **choices)
         return lambda report: self.desk.answer(question, report)
 

@@ -50,7 +50,7 @@ class LayersPage(ChangingPage, LayersLayout):
     # What happens
 
     def _work(self, given: Updates, account: gr.OAuthToken | None) -> Work:
-        question = self._question(given, account)
+        question = self._question(given, account, method=read(given, self.method))
         return lambda report: self.layers.answer(question, report)
 
     def _step(self, answer: Explored, given: Updates) -> Updates:

@@ -6,7 +6,6 @@ from functools import partial
 import gradio as gr
 
 from xaihub.progress import Progress
-from xaihub.ui.asking import Question
 from xaihub.ui.asking_prototypes import Fired, Kept, Recognised, Step
 from xaihub.ui.desk import Desk
 from xaihub.ui.desk_prototypes import PrototypesDesk
@@ -16,7 +15,7 @@ from xaihub.ui.layout_prototypes import FIRST, OPEN_FIRED, OPEN_NEAR, Prototypes
 from xaihub.ui.menus import class_choices
 from xaihub.ui.page import KEPT, ChangingPage, Work
 from xaihub.ui.settings import Settings
-from xaihub.ui.wiring import LOOKS, PRIVATE, Updates, progress_bar, read, token_of, visitor
+from xaihub.ui.wiring import LOOKS, PRIVATE, Updates, progress_bar, visitor
 from xaihub.ui.words import alarm, note, status
 
 __all__ = ["PrototypesPage"]
@@ -49,18 +48,6 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
         self._wire_model(self.recognised)
 
     # What happens
-
-    def _question(self, given: Updates, account: gr.OAuthToken | None, **choices: str) -> Question:
-        """What the boxes say; there is no method here."""
-        return Question(
-            given[self.picture],
-            read(given, self.model),
-            read(given, self.references),
-            int(given[self.limit]),
-            target=read(given, self.target),
-            token=token_of(given[self.token], account),
-            **choices,
-        )
 
     def _work(self, given: Updates, account: gr.OAuthToken | None) -> Work:
         question = self._question(given, account)
