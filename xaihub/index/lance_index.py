@@ -189,8 +189,8 @@ def _batches(vectors: Tensor, predicted: NDArray[np.int64]) -> Iterator[Any]:
 def _codes(rows: int) -> Any:
     """IVF_SQ of about sqrt(n) lists, with one byte for each number.
 
-    Product codes would be an eighth of that, but take ten times as long to learn and lose one row in seven of a class.
-    LanceDB's own 50 turns over 256 rows a list take long, too; scoring again evens out the rest.
+    Product codes would be an eighth of that, but take about ten times as long to learn. LanceDB's own 50 turns over 256
+    rows a list take long, too; scoring again evens out the rest.
     """
     return extra("lancedb.index", "lance").IvfSq(
         distance_type="dot",
