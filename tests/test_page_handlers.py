@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +31,7 @@ from xaihub.ui.pace import Pace, cost_in_words, time_in_words
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf
 from xaihub.ui.stopping import Stops
+from xaihub.ui.wiring import said_once
 from xaihub.ui.words import label_choices, named_class
 
 MODEL, OTHER, DATASET = "alice/tiny-resnet", "alice/other-resnet", "alice/shapes"
@@ -430,3 +432,25 @@ def test_a_file_of_the_host_that_was_not_uploaded_is_no_picture(tmp_path):
     for path in (own, "/etc/hostname", "/etc/nothing", "xaihub/starter/examples/cat.png", link, "", None):
         assert box.preprocess(SimpleNamespace(url=None, path=path and str(path))) is None
     link.unlink()
+
+
+def test_the_last_step_of_every_handler_changes_nothing_since_gradio_sends_it_twice():
+    handlers = """
+        import inspect
+        from xaihub.ui.site import build
+        for known in build().fns.values():
+            if inspect.isgeneratorfunction(known.fn):
+                print(known.fn.__code__.co_qualname)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(handlers)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = ran.stdout.split()
+    assert len(names) >= 10  # four pages: the button and the example of each, and the menus of the first
+    assert set(names) == {"said_once.<locals>.handler"}
+
+    def steps(first, *, last):
+        yield {"box": first}
+        yield {"box": last}
+
+    assert list(said_once(steps, lambda: {"box": None})(1, last=2)) == [{"box": 1}, {"box": 2}, {"box": None}]

@@ -25,6 +25,7 @@ from xaihub.ui.wiring import (
     Updates,
     progress_bar,
     read,
+    said_once,
     token_of,
     visitor,
 )
@@ -86,11 +87,16 @@ class Page(Boxes):
         """How an event is attached that runs a classifier; one more click waits for its turn."""
         return MODEL_WORK | {"trigger_mode": "always_last", "show_progress_on": [self.progress]}
 
+    def _once(self, run: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
+        """How a handler of several steps is attached."""
+        return said_once(run, self._nothing)
+
     def _wire_question(self, asks: set[Any], shown: list[Any]) -> list[Any]:
         """The events that ask: the button, and a click on an example."""
-        pressed = self.go.click(self.run, asks, shown, **self._model_work())
+        asked = self._once(self.run)
+        pressed = self.go.click(asked, asks, shown, **self._model_work())
         picked = self.example.select(self.pick, None, [self.picture], **AT_ONCE)
-        clicked = picked.then(self.run, asks, shown, **self._model_work())
+        clicked = picked.then(asked, asks, shown, **self._model_work())
         for run in (pressed, clicked):
             run.then(None, js=TO_ANSWER, **PRIVATE)  # on a telephone the answer lies below the boxes
         return [pressed, clicked]

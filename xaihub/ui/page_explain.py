@@ -42,17 +42,17 @@ class ExplainPage(ChangingPage, Layout):
         shown = [self.alert, self.welcome, self.answer, *self._result_components()]
         work = self._model_work()
         runs = self._wire_question(asks, shown)
-        runs.append(self.layer.input(self.relayer, asks, shown, **work))
+        runs.append(self.layer.input(self._once(self.relayer), asks, shown, **work))
         # these two buttons are far below the bar
         adopting, changing = (work | {"show_progress_on": [below]} for below in (self.beside, self.smallest))
         embeds = [self.asked, self.limit, self.looks, self.token]
-        runs.append(self.adopt.click(self.embed_again, embeds, shown, **adopting))
+        runs.append(self.adopt.click(self._once(self.embed_again), embeds, shown, **adopting))
         for click in (self.go.click, self.example.select):
             click(self.give_way, None, None, **AT_ONCE)
         changes = work | {"trigger_mode": "multiple"}  # one that follows waits for the earlier one, which gives way
         for box, name in ((self.target, "target"), (self.method, "method"), (self.against, "against")):
             chosen = box.input(self.give_way_to(name), [box], None, trigger_mode="multiple", **AT_ONCE)
-            runs.append(chosen.then(self.changed(name), [self.asked, box], shown, **changes))
+            runs.append(chosen.then(self._once(self.changed(name)), [self.asked, box], shown, **changes))
         runs.append(self.change.click(self.change_now, [self.asked], shown, **changing))
         reading = [self.asked, self.words, self.token], [self.found, self.alert]
         runs.append(self.words.submit(self.search, *reading, **changes | {"show_progress_on": [self.found]}))

@@ -1,6 +1,7 @@
 """What the pages' events share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -8,7 +9,8 @@ import gradio as gr
 from xaihub.progress import Progress
 
 __all__ = [
-    "AT_ONCE", "LOOKS", "MODEL_WORK", "PRIVATE", "TO_ANSWER", "Updates", "progress_bar", "read", "token_of", "visitor",
+    "AT_ONCE", "LOOKS", "MODEL_WORK", "PRIVATE", "TO_ANSWER", "Updates", "progress_bar", "read", "said_once",
+    "token_of", "visitor",
 ]  # fmt: skip
 
 Updates = dict[Any, Any]  # what a handler gives: by component, what becomes of it
@@ -28,6 +30,23 @@ TO_ANSWER = """() => {
 def progress_bar(progress: gr.Progress) -> Progress:
     """The library's progress on gradio's bar."""
     return lambda share, stage: progress(share, desc=stage)
+
+
+def said_once(
+    run: Callable[..., Iterator[Updates]], nothing: Callable[[], Updates]
+) -> Callable[..., Iterator[Updates]]:
+    """The same handler with no change as its last step.
+
+    gradio sends a handler's last step once more when the handler has ended, and what the visitor chose in a menu in the
+    meantime would be undone by it.
+    """
+
+    @wraps(run)
+    def handler(*given: Any, **named: Any) -> Iterator[Updates]:
+        yield from run(*given, **named)
+        yield nothing()
+
+    return handler
 
 
 def visitor(request: gr.Request) -> str:
