@@ -7,11 +7,12 @@ from benchmarks.embedding import embedding_ratios
 from benchmarks.first_page import first_page_ratio
 from benchmarks.gradcam import peak_ratios, time_ratios
 from benchmarks.maps import all_maps
+from benchmarks.metrics import all_metrics
 from benchmarks.million import million
 from benchmarks.neighbours import approximate, search_ratios
 from benchmarks.timing import machine
 
-PARTS = ("gradcam", "maps", "memory", "search", "million", "embed", "page")
+PARTS = ("gradcam", "maps", "metrics", "memory", "search", "million", "embed", "page")
 
 
 def main() -> None:
@@ -31,6 +32,8 @@ def main() -> None:
         time_ratios(networks, batches, rounds)
     if "maps" in parts:
         all_maps(rounds, arguments.quick)
+    if "metrics" in parts:
+        all_metrics(rounds, arguments.quick)
     if "memory" in parts:
         peak_ratios("resnet18" if arguments.quick else "resnet50", 1 if arguments.quick else 16)
     if "search" in parts:

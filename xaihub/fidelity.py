@@ -23,7 +23,7 @@ from xaihub.passes import slices, tap
 from xaihub.progress import Progress, part, silent
 from xaihub.references import ReferenceSet
 
-__all__ = ["COUNT", "Found", "Sides", "measure", "sides", "summary"]
+__all__ = ["AT", "COUNT", "Found", "Sides", "measure", "sides", "summary"]
 
 Rows: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]

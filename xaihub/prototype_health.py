@@ -18,7 +18,7 @@ from xaihub.prototypes import Prototype, PrototypeLayer, Prototypes, distinct_so
 from xaihub.prototypes.alarms import ALIKE, collapse, used_of
 from xaihub.regions import Cell
 
-__all__ = ["ClassHealth", "Health", "Patch", "PrototypeHealth", "health", "nearest_patches"]
+__all__ = ["ClassHealth", "Health", "Patch", "PrototypeHealth", "health", "kept_in_place", "nearest_patches"]
 
 NEAREST = 6  # patches tell whether a prototype is of one class, as when Chen et al. (2019, supplement) prune
 _SAMPLE = 24  # pictures that are shifted and get noise
@@ -256,16 +256,34 @@ def _stability(
     stayed: list[list[float | None]] = [[] for _ in made.gallery]
     for done, row in enumerate(rows):
         progress(done / len(rows), f"Shifting picture {done + 1} of {len(rows)}")
-        pixels = looked.pixels([row]).to(classifier.device)
-        with torch.no_grad(), evaluating(classifier.module, classifier.lock):
-            maps, _ = made.network.maps(torch.cat([pixels, *_altered(pixels, generator)]))
-        found = _found(made.network.head, maps, silent)
-        places = torch.stack([found.cells // found.columns, found.cells % found.columns])  # (2, 3, P)
-        near = (places[:, 1:] - places[:, :1]).abs().amax(0) <= 1
-        for place in (found.scores[0] > 0).nonzero()[:, 0].tolist():
+        near, active = _moved(classifier, made, looked.pixels([row]), generator)
+        for place in active.nonzero()[:, 0].tolist():
             if made.labels[made.gallery[place].owner] == named[row]:
                 stayed[place] += near[:, place].double().tolist()
     return [_mean(each) for each in stayed]
+
+
+def kept_in_place(classifier: Classifier, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """(2, P) whether each prototype stays at its place in a picture (1, 3, H, W), or next to it, by noise, by a shift.
+
+    Raises:
+        XaihubError: the classifier has no prototypes.
+    """
+    if classifier.prototypes is None:
+        raise XaihubError(f"{classifier.repo_id} has no prototypes to look at. Make some with `fit_prototypes`.")
+    return _moved(classifier, classifier.prototypes, pixels, generator)[0]
+
+
+def _moved(
+    classifier: Classifier, made: Prototypes, pixels: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """As `kept_in_place`, and (P,) which prototypes the picture has."""
+    pixels = pixels.to(classifier.device)
+    with torch.no_grad(), evaluating(classifier.module, classifier.lock):
+        maps, _ = made.network.maps(torch.cat([pixels, *_altered(pixels, generator)]))
+    found = _found(made.network.head, maps, silent)
+    places = torch.stack([found.cells // found.columns, found.cells % found.columns])  # (2, 3, P)
+    return (places[:, 1:] - places[:, :1]).abs().amax(0) <= 1, found.scores[0] > 0
 
 
 def _altered(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
