@@ -16,8 +16,9 @@ from xaihub.ui.desk_compare import Compared
 
 if TYPE_CHECKING:
     from xaihub.records import Explanation
+    from xaihub.ui.desk_audit import Audited
 
-__all__ = ["comparison_zip", "evidence_zip", "references_zip"]
+__all__ = ["audit_zip", "comparison_zip", "evidence_zip", "references_zip"]
 
 
 def evidence_zip(asked: Asked, cache: str) -> str:
@@ -51,6 +52,13 @@ def _by_class(compared: Compared) -> "dict[str, Explanation]":
         notes = {**known.notes, cell.method: cell.shown.notes}
         merged[name] = replace(known, evidence={**known.evidence, cell.method: cell.shown.evidence}, notes=notes)
     return merged
+
+
+def audit_zip(audited: "Audited", cache: str) -> str:
+    """The path of a zip of the report that opens offline, and of its figures."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = audited.report.save(Path(temporary) / "audit")
+        return save_bytes_to_cache(_zipped(folder), "xaihub-audit.zip", cache)
 
 
 def references_zip(asked: Asked, cache: str) -> str:

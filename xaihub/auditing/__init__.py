@@ -1,0 +1,155 @@
+"""The audit: what tells a dataset's labels apart beside what its pictures show, and whether a classifier goes by it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xaihub import hub
+from xaihub.auditing.changes import Turned, intervene
+from xaihub.auditing.findings import findings
+from xaihub.auditing.looking import Hashed, Looked, hashed, look_through
+from xaihub.auditing.nuisances import NUISANCES
+from xaihub.auditing.records import Case, Copies, Finding
+from xaihub.auditing.report import MARK, MISTAKES, RIGHT, AuditReport
+from xaihub.auditing.sight import small_file
+from xaihub.auditing.slices import slices
+from xaihub.auditing.using import Said, answers_of, telling
+from xaihub.classifier import Classifier
+from xaihub.datasets import LabelledPictures, open_dataset, splits_of
+from xaihub.duplicates import confirmed, near_copies
+from xaihub.errors import PictureError
+from xaihub.images import open_picture
+from xaihub.progress import Progress, part, silent
+
+__all__ = ["MARK", "NUISANCES", "AuditReport", "Finding", "audit"]
+
+TRIALS = 100  # pictures that are changed: a share of 80 % is then known to 8 points
+MOST_THUMBS = 240
+
+
+def audit(
+    dataset: LabelledPictures | str | Path,
+    classifier: Classifier | None = None,
+    *,
+    others: Sequence[LabelledPictures] | None = None,
+    limit: int | None = None,
+    trials: int = TRIALS,
+    seed: int = 0,
+    token: hub.Token = None,
+    progress: Progress = silent,
+) -> AuditReport:
+    """What of a labelled dataset tells its labels without what the pictures show, and whether a classifier goes by it.
+
+    Every picture is decoded once, from the bytes of its file as they are; broken ones are counted and named. Nothing
+    but a few numbers of each is kept.
+
+    Args:
+        dataset: as `open_dataset` gives it, or what that takes: a folder or a dataset's id on the Hub.
+        classifier: asked about every picture once, and about `trials` pictures with one nuisance changed.
+        others: further splits, whose near copies are looked for; those that the dataset has, if it is named.
+        limit: at most so many pictures of each split, evenly from the labels, if the dataset is named.
+        trials: pictures that the interventions are tried on.
+        seed: of folds, permutations and of what is drawn.
+
+    Raises:
+        DatasetError: fewer than two labels have pictures that can be read.
+        HubError: the dataset cannot be read.
+        CancelledError: from `progress`.
+    """
+    if not isinstance(dataset, LabelledPictures):
+        dataset, named = _opened(dataset, limit, seed, token, progress)
+        others = named if others is None else others
+    looked = look_through(dataset, classifier, part(progress, 0.0, 0.5))
+    copies = _copies(looked, others or (), part(progress, 0.5, 0.6))
+    said = answers_of(looked, classifier) if classifier is not None else None
+    told = telling(looked, said, folds_seed=seed, progress=part(progress, 0.6, 0.7))
+    turned: dict[str, Turned] = {}
+    if classifier is not None:
+        trying = part(progress, 0.7, 0.97)
+        turned = intervene(dataset, looked, classifier, trials=trials, seed=seed, progress=trying)
+    found = findings(looked, said, told, turned, copies)
+    cases = _cases(looked, said)
+    shown = [key for one in found for key in _shown_with(one, turned)] + _of_cells(cases)
+    progress(0.98, "Drawing the pictures")
+    thumbs = _thumbs([dataset, *(others or ())], shown)
+    return AuditReport(
+        dataset.name, dataset.revision, dataset.split, dataset.note, dict(Counter(looked.labels)),
+        dict(dataset.skipped), looked.unlabelled, classifier.name if classifier is not None else "", told.links, found,
+        turned, slices(looked, said) if said is not None else (), cases, copies, seed, thumbs,
+    )  # fmt: skip
+
+
+def _shown_with(one: Finding, turned: Mapping[str, Turned]) -> list[str]:
+    """The keys of its examples, and of an answer that was turned."""
+    flipped = [example[0] for name in one.changes for example in turned[name].examples[:1]]
+    return [key for side in one.examples for key in side.keys] + flipped
+
+
+def _opened(
+    source: str | Path, limit: int | None, seed: int, token: hub.Token, progress: Progress
+) -> tuple[LabelledPictures, list[LabelledPictures]]:
+    """The split to be audited, train where there is one, and the others."""
+    names = splits_of(source, token=token)
+
+    def of(split: str | None) -> LabelledPictures:
+        return open_dataset(source, split=split, limit=limit, seed=seed, token=token, progress=part(progress, 0.0, 0.0))
+
+    first = of(next((name for name in names if name == "train"), names[0] if names else None))
+    return first, [of(name) for name in names if name != first.split]
+
+
+def _copies(looked: Looked, others: Sequence[LabelledPictures], progress: Progress) -> Copies:
+    inside = [tuple(looked.keys[i] for i in group) for group in looked.together if len(group) > 1]
+    label = dict(zip(looked.keys, looked.labels, strict=True))
+    across: list[tuple[str, str, str]] = []
+    counts: dict[str, int] = {}
+    for place, other in enumerate(others):
+        name = other.split or other.name
+        theirs = hashed(other, part(progress, place / len(others), (place + 1) / len(others)))
+        counts[name] = len(theirs.keys)
+        across += [(looked.keys[mine], theirs.keys[yours], name) for mine, yours in _alike(looked.compared, theirs)]
+    contradicting = [group for group in inside if len({label[key] for key in group}) > 1]
+    return Copies(tuple(across), counts, tuple(inside), tuple(contradicting))
+
+
+def _alike(mine: Hashed, theirs: Hashed) -> Iterable[tuple[int, int]]:
+    pairs = np.array(near_copies(mine.hashes, theirs.hashes), dtype=np.int64).reshape(-1, 2)
+    shifted = pairs + np.array([0, len(mine.keys)])
+    kept = confirmed(shifted, np.concatenate([mine.small, theirs.small]))
+    return [(int(here), int(there) - len(mine.keys)) for here, there in kept]
+
+
+def _cases(looked: Looked, said: Said | None) -> tuple[Case, ...]:
+    if said is None:
+        return ()
+    return tuple(
+        Case(looked.keys[i], looked.labels[i], said.labels[said.answers[i]], float(said.probability[i]))
+        for i in range(len(looked))
+        if said.known[i]
+    )
+
+
+def _of_cells(cases: Sequence[Case]) -> list[str]:
+    """The keys of the pictures that the cells of the confusion matrix open, mistakes before what is right."""
+    shown: list[str] = []
+    counted: Counter[tuple[str, str]] = Counter()
+    for case in sorted(cases, key=lambda one: (one.right, -one.probability)):
+        counted[case.label, case.answer] += 1
+        if counted[case.label, case.answer] <= (RIGHT if case.right else MISTAKES):
+            shown.append(case.key)
+    return shown
+
+
+def _thumbs(datasets: Sequence[LabelledPictures], keys: Sequence[str]) -> dict[str, bytes]:
+    wanted = dict.fromkeys(list(dict.fromkeys(keys))[:MOST_THUMBS])
+    found: dict[str, bytes] = {}
+    for pictures in datasets:
+        for key, _, get in pictures.sources:
+            if key in wanted and key not in found:
+                try:
+                    found[key] = small_file(open_picture(get()))
+                except PictureError:  # it has gone since it was looked at
+                    continue
+    return found
