@@ -22,6 +22,7 @@ from xaihub.ui.api import overlay, record
 from xaihub.ui.desk import Desk, Question
 from xaihub.ui.desk_references import embed_again
 from xaihub.ui.desk_words import reader_of, seen_by
+from xaihub.ui.drawing_trust import trust_shown
 from xaihub.ui.settings import Settings, starter_examples
 
 MODEL, DATASET, HIDDEN, EYE = "alice/tiny-resnet", "alice/shapes", "alice/hidden", "alice/tiny-clip"
@@ -68,7 +69,7 @@ def passes_of(asked) -> list[int]:
 
 def drawn_anew(desk, asked) -> set[str]:
     """The parts of the page that the arrival of the smallest change touches."""
-    parts = ("asked", "smallest", "change", "view", "trust")
+    parts = ("asked", "smallest", "change", "view", "trust", "check")
     return set(results.change_drawn(SimpleNamespace(desk=desk, **{name: name for name in parts}), asked))
 
 
@@ -131,6 +132,35 @@ def test_a_program_may_ask_for_the_smallest_change(starter):
     assert overlay(found) is found.explanation["swap"][0].image
     assert record(found)["evidence"]["swap"][0]["facts"]["verified"]
     assert drawn_anew(desk, found) >= {"view", "trust"}, "a link may ask for it as the large picture"
+
+
+def test_the_map_is_checked_later_and_the_card_is_kept_for_choices_that_come_back(starter):
+    desk, asked = starter
+    assert "is being checked" in trust_shown(asked, desk)
+    assert "the button below does it" in trust_shown(asked, desk, waits=True)
+
+    def stop(share, stage):
+        raise CancelledError("Stopped.")
+
+    with pytest.raises(CancelledError):
+        desk.trusted(asked, stop)
+    assert desk.lacks_trust(asked)
+    checked = desk.trusted(asked)
+    assert not desk.lacks_trust(checked)
+    assert desk.lacks_trust(asked), "a check that is stopped must leave what was asked as it was"
+    card = trust_shown(checked, desk)
+    assert "This map passed the checks" in card
+    assert "The three nearest references are answered as the picture is" in card
+    other = desk.again(checked, target="dog")
+    assert desk.lacks_trust(other)
+    other = desk.trusted(other)
+    passes = passes_of(other)
+    assert desk.trust_of(desk.again(other, target="")) is desk.trust_of(checked)
+    assert desk.trusted(desk.again(other, target="dog")) is not None
+    assert passes == []
+    page = SimpleNamespace(asked="asked", trust="trust", check="check", desk=desk)
+    assert set(results.trust_drawn(page, checked)) == {"asked", "trust", "check"}
+    assert not desk.lacks_trust(desk.again(other, method="swap")), "pictures have no card"
 
 
 def test_regions_are_numbered_alike_on_both_pictures_and_said_in_words():

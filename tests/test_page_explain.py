@@ -138,7 +138,10 @@ def test_a_picture_of_ones_own_is_explained_and_asked_about_another_class(browse
     other = next(label for label in LABELS.values() if label != target)
     choose(page, "#xh-class", other)
     page.wait_for_function(f"document.querySelector('.xh-target .xh-class')?.textContent.startsWith('{other}')")
+    page.wait_for_selector(".xh-verdict-card")
     assert f"what speaks for '{other}'" in page.inner_text("#xh-trust")
+    words = page.inner_text(".xh-verdict-card")
+    assert any(verdict in words for verdict in ("Do not rely on this map", "with care", "passed the checks"))
 
     page.locator("#xh-view .xh-opacity").focus()
     page.keyboard.press("Home")

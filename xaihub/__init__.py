@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xaihub.auditing import AuditReport as AuditReport
+    from xaihub.auditing import audit as audit
     from xaihub.building import build_references as build_references
     from xaihub.building import reference_pictures as reference_pictures
     from xaihub.cams import cam as cam
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from xaihub.embedders import EMBEDDERS as EMBEDDERS
     from xaihub.embedders import embedder as embedder
     from xaihub.errors import XaihubError as XaihubError
+    from xaihub.evaluating import evaluate as evaluate
     from xaihub.explaining import explain as explain
     from xaihub.explaining import explain_query as explain_query
     from xaihub.families import FAMILIES as FAMILIES
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from xaihub.methods import METHODS as METHODS
     from xaihub.methods import Query as Query
     from xaihub.methods import method as method
+    from xaihub.metrics import METRICS as METRICS
+    from xaihub.metrics import metric as metric
     from xaihub.passes import tap as tap
     from xaihub.prototype_fitting import fit_prototypes as fit_prototypes
     from xaihub.prototypes import HeadSettings as HeadSettings
@@ -44,14 +49,18 @@ if TYPE_CHECKING:
     from xaihub.records import Score as Score
     from xaihub.references import ReferenceSet as ReferenceSet
     from xaihub.references import load_references as load_references
+    from xaihub.trusting import Trust as Trust
+    from xaihub.trusting import trust as trust
     from xaihub.word_search import search_words as search_words
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AuditReport": "auditing",
     "EMBEDDERS": "embedders",
     "FAMILIES": "families",
     "METHODS": "explaining",  # where every method has been registered
+    "METRICS": "metrics",
     "Classifier": "classifier",
     "Evidence": "records",
     "Explanation": "records",
@@ -62,10 +71,13 @@ _HOMES = {
     "Query": "methods",
     "ReferenceSet": "references",
     "Score": "records",
+    "Trust": "trusting",
     "XaihubError": "errors",
+    "audit": "auditing",
     "build_references": "building",
     "cam": "cams",
     "embedder": "embedders",
+    "evaluate": "evaluating",
     "explain": "explaining",
     "explain_query": "explaining",
     "family": "families",
@@ -74,12 +86,14 @@ _HOMES = {
     "load_embedder": "hub_embedders",
     "load_references": "references",
     "method": "methods",
+    "metric": "metrics",
     "open_dataset": "datasets",
     "open_picture": "images",
     "preflight": "loading",
     "reference_pictures": "building",
     "search_words": "word_search",
     "tap": "passes",
+    "trust": "trusting",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605  a list, computed so that it cannot fall behind

@@ -8,11 +8,13 @@ destination.py   whether a token may publish there, and what is there already
 parcels.py       which files of a folder are published, and which of them differ
 spaces.py        variables and secrets of a Space
 publishing.py    a folder becomes a repository, in one commit
+keeping.py       a folder that grows becomes a dataset, with a commit every few minutes
 """
 
-from xaihub.hub.cardfiles import card_text, check_card, model_index
+from xaihub.hub.cardfiles import card_body, card_text, check_card, model_index
 from xaihub.hub.destination import check_destination, may_write
 from xaihub.hub.fetching import card_as_read, fetch, own_file, read_json
+from xaihub.hub.keeping import Keeper
 from xaihub.hub.looking import Repo, clean_repo_id, is_repo_id, look, page, parameter_count, search_models
 from xaihub.hub.parcels import planned
 from xaihub.hub.publishing import publish
@@ -20,11 +22,13 @@ from xaihub.hub.refusals import RepoType, Token
 from xaihub.hub.spaces import SpaceSettings, space_secret_names, space_variables
 
 __all__ = [
+    "Keeper",
     "Repo",
     "RepoType",
     "SpaceSettings",
     "Token",
     "card_as_read",
+    "card_body",
     "card_text",
     "check_card",
     "check_destination",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from xaihub.methods import Query
     from xaihub.records import Evidence, Explanation
     from xaihub.references import ReferenceSet
+    from xaihub.trusting import Trust
 
 __all__ = ["Asked", "Question", "Shown"]
 
@@ -64,6 +65,7 @@ class Asked:
         foreign: references of another classifier, whose pictures can be embedded for this one.
         choices: what was asked: `target`, `against`, `method` and `layer`.
         seen: what was computed already, for choices that come back.
+        trusts: how far each map that was shown can be relied on; see `about_map`.
     """
 
     query: "Query | None"
@@ -78,6 +80,7 @@ class Asked:
     contrasts: "dict[str, Evidence]" = field(default_factory=dict)
     foreign: "ReferenceSet | None" = None
     seen: dict[tuple[Any, ...], Shown] = field(default_factory=dict)
+    trusts: "dict[tuple[Any, ...], Trust]" = field(default_factory=dict)
 
     def is_of(self, plan: "Plan", picture: Image.Image) -> bool:
         """Whether it is this picture in this revision of this classifier, and can be asked more."""

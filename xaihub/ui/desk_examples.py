@@ -9,7 +9,8 @@ from xaihub.errors import CancelledError, ReferencesMismatchError, XaihubError
 from xaihub.progress import Progress, part, silent, until
 from xaihub.ui.asking import Asked, Question
 from xaihub.ui.desk_references import refilled
-from xaihub.ui.desk_shown import Showing, example_map, example_methods
+from xaihub.ui.desk_shown import example_map, example_methods
+from xaihub.ui.desk_trust import Trusting
 from xaihub.ui.words import named_class
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ CHANGE = "swap"  # the method whose picture the classifier is asked about many t
 SOON = 30.0  # seconds that it may take at most to be looked for unasked: most are found in half of them
 
 
-class Examples(Showing):
+class Examples(Trusting):
     """The part of the desk that searches references."""
 
     @abstractmethod

@@ -55,6 +55,7 @@ class Layout(Boxes):
             self.layer = menu([AUTOMATIC], 'Layer, or several as "a + b"', "xh-layer", **typed)
         self.view = gr.HTML(elem_id="xh-view")
         self.trust = gr.HTML(elem_id="xh-trust")
+        self.check = gr.Button("Check this map", visible=False, elem_id="xh-check")
         self.beside = gr.HTML(elem_id="xh-beside")
         self.smallest = gr.HTML(elem_id="xh-smallest")  # not beside: it comes later, and what is open there stays open
         self.change = gr.Button("Find the smallest change", visible=False, elem_id="xh-change")

@@ -77,6 +77,10 @@ class Page(Boxes):
     def stop(self, presses: str, *left: Any) -> Updates:
         """What is said when the visitor pressed Stop; see `_wire_stop`."""
 
+    def _lacking(self, given: Updates) -> str:
+        """What there must be before anything is asked, in words; "" where nothing lacks."""
+        return "" if given[self.picture] else "There is no picture yet. Choose an example, or send one of your own."
+
     def _standing(self, _given: Updates) -> Updates:
         """The boxes as the answer that still stands was asked."""
         return {}
@@ -145,8 +149,9 @@ class Page(Boxes):
         yield {self.alert: ""}
         earlier = {self.answer: gr.update(visible=False)}  # an earlier picture's answer must not stand below an error
         try:
-            if not given[self.picture]:
-                yield {self.alert: alarm("There is no picture yet. Choose an example, or send one of your own.")}
+            lacking = self._lacking(given)
+            if lacking:
+                yield {self.alert: alarm(lacking)}
                 return
             for answer in self.stops.run(visitor(request), self._work(given, account), progress_bar(progress)):
                 earlier = {}

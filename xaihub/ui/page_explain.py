@@ -54,9 +54,14 @@ class ExplainPage(ChangingPage, Layout):
             chosen = box.input(self.give_way_to(name), [box], None, trigger_mode="multiple", **AT_ONCE)
             runs.append(chosen.then(self._once(self.changed(name)), [self.asked, box], shown, **changes))
         runs.append(self.change.click(self.change_now, [self.asked], shown, **changing))
+        checking = work | {"show_progress_on": [self.trust]}
+        runs.append(self.check.click(self.trust_now, [self.asked], shown, **checking))
         reading = [self.asked, self.words, self.token], [self.found, self.alert]
         runs.append(self.words.submit(self.search, *reading, **changes | {"show_progress_on": [self.found]}))
-        left = [self.alert, self.target, self.against, self.method, self.layer, self.change, self.smallest]
+        left = [
+            self.alert, self.target, self.against, self.method, self.layer, self.change, self.smallest, self.trust,
+            self.check,
+        ]  # fmt: skip
         self._wire_stop([self.asked], left, runs)
         self._wire_model(self.asked, self.against, self.layer, self.found, self.words)
         self._wire_download(self.keep, evidence_zip, self.asked)
@@ -66,7 +71,7 @@ class ExplainPage(ChangingPage, Layout):
 
     def _result_components(self) -> list[Any]:
         return [
-            self.asked, self.about, self.said, self.target, self.method, self.layer, self.view, self.trust,
+            self.asked, self.about, self.said, self.target, self.method, self.layer, self.view, self.trust, self.check,
             self.against, self.beside, self.smallest, self.change, self.words, self.found, self.adopt,
             self.keep_references,
         ]  # fmt: skip
@@ -80,11 +85,11 @@ class ExplainPage(ChangingPage, Layout):
         account: gr.OAuthToken | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Iterator[Updates]:
-        """The page after its button: the map, then the examples, then the smallest change."""
-        yield from self._then_change(super().run(given, request, account, progress), request, progress)
+        """The page after its button: the map, the examples, how far to rely on the map, then the smallest change."""
+        yield from self._then_more(super().run(given, request, account, progress), request, progress)
 
     def changed(self, name: str) -> Callable[..., Iterator[Updates]]:
-        """The handler of a menu: the same picture with another choice, then the smallest change that goes with it."""
+        """The handler of a menu: the same picture with another choice, then what goes with it and takes longer."""
         change = super().changed(name)
 
         def handler(
@@ -93,7 +98,7 @@ class ExplainPage(ChangingPage, Layout):
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
         ) -> Iterator[Updates]:
-            yield from self._then_change(iter([change(answer, value, request, progress)]), request, progress)
+            yield from self._then_more(iter([change(answer, value, request, progress)]), request, progress)
 
         return handler
 
@@ -141,10 +146,10 @@ class ExplainPage(ChangingPage, Layout):
         def run() -> Updates:
             return self.drawn(list(self.stops.run(visitor(request), work, progress_bar(progress)))[-1])
 
-        yield from self._then_change(iter([self._guarded(run)]), request, progress)
+        yield from self._then_more(iter([self._guarded(run)]), request, progress)
 
-    def _then_change(self, steps: Iterator[Updates], request: gr.Request, progress: gr.Progress) -> Iterator[Updates]:
-        """The steps; then, where it takes little time, the smallest change of the answer that they gave.
+    def _then_more(self, steps: Iterator[Updates], request: gr.Request, progress: gr.Progress) -> Iterator[Updates]:
+        """The steps; then, where they take little time, the trust card and the smallest change of the answer they gave.
 
         In one event, since gradio loses the answer of a queued event now and then that follows upon another.
         """
@@ -152,8 +157,25 @@ class ExplainPage(ChangingPage, Layout):
         for step in steps:
             asked = step.get(self.asked, asked)
             yield step
+        if asked is not None and self.desk.lacks_trust(asked) and self.desk.is_checked_soon(asked):
+            checked = self.trust_now(asked, request, progress)
+            asked = checked.get(self.asked)  # None where it was stopped: then nothing follows
+            yield checked
         if asked is not None and self.desk.lacks_change(asked) and self.desk.is_soon(asked):
             yield self.change_now(asked, request, progress)
+
+    def trust_now(
+        self,
+        asked: Asked | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
+    ) -> Updates:
+        """The page with how far the map can be relied on; the rest of it stays untouched."""
+
+        def work(report: Progress) -> Iterator[Updates]:
+            yield results.trust_drawn(self, self.desk.trusted(self._still(asked), report))
+
+        return self._changed(work, asked, visitor(request), progress_bar(progress))
 
     def change_now(
         self,

@@ -9,15 +9,16 @@ from xaihub.errors import AccessDeniedError, RepoNotFoundError, UnsupportedModel
 from xaihub.ui.desk import Asked
 from xaihub.ui.desk_examples import CHANGE
 from xaihub.ui.drawing import bars, view
+from xaihub.ui.drawing_trust import trust_shown
 from xaihub.ui.menus import ANY, PREDICTED, RUNNER_UP, class_choices, layer_choices, method_choices
 from xaihub.ui.pace import time_in_words
 from xaihub.ui.results_examples import beside, change_row
-from xaihub.ui.words import cautions, note, status
+from xaihub.ui.words import note, status
 
 if TYPE_CHECKING:
     from xaihub.ui.page_explain import ExplainPage
 
-__all__ = ["change_drawn", "drawn", "is_refusal", "link_in_words", "menus", "stopped"]
+__all__ = ["change_drawn", "drawn", "is_refusal", "link_in_words", "menus", "stopped", "trust_drawn"]
 
 
 def drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
@@ -52,6 +53,11 @@ def change_drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
     return {page.asked: asked, page.smallest: row, page.change: changing(page, asked), **large}
 
 
+def trust_drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
+    """The updates that show how far the map can be relied on: nothing else."""
+    return {page.asked: asked, **_trust_drawn(page, asked)}
+
+
 def menus(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
     """What can be asked of this answer, and what it was asked: also after another question that was stopped."""
     labels, choices = asked.explanation.prediction.labels, asked.choices
@@ -69,10 +75,14 @@ def menus(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
 
 
 def stopped(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
-    """A search for the smallest change that was stopped can be begun again."""
-    if not page.desk.lacks_change(asked):
-        return {}
-    return {page.change: changing(page, asked, again=True), page.smallest: change_row(asked, page.desk, waits=True)}
+    """A check of the map, or a search for the smallest change, that was stopped can be begun again."""
+    updates: dict[Any, Any] = {}
+    if page.desk.lacks_trust(asked):
+        updates |= _trust_drawn(page, asked, again=True)
+    if page.desk.lacks_change(asked):
+        updates[page.change] = changing(page, asked, again=True)
+        updates[page.smallest] = change_row(asked, page.desk, waits=True)
+    return updates
 
 
 def changing(page: "ExplainPage", asked: Asked, *, again: bool = False) -> Any:
@@ -124,7 +134,20 @@ def _comparing(asked: Asked) -> dict[str, Any]:
 
 
 def _map_drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
-    return {page.view: _large(asked), page.trust: cautions(asked.explanation, asked.method)}
+    return {page.view: _large(asked), **_trust_drawn(page, asked)}
+
+
+def _trust_drawn(page: "ExplainPage", asked: Asked, *, again: bool = False) -> dict[Any, Any]:
+    return {page.trust: trust_shown(asked, page.desk, waits=again), page.check: _checking(page, asked, again=again)}
+
+
+def _checking(page: "ExplainPage", asked: Asked, *, again: bool) -> Any:
+    """The button for the trust card, where that is not made unasked, or was stopped."""
+    if not page.desk.lacks_trust(asked) or (page.desk.is_checked_soon(asked) and not again):
+        return gr.update(visible=False)
+    seconds = page.desk.trust_seconds(asked)
+    time = f" (about {time_in_words(seconds)} here)" if seconds is not None else ""
+    return gr.update(visible=True, value=f"Check this map{time}")
 
 
 def _large(asked: Asked) -> str:

@@ -29,6 +29,8 @@ class Settings:
     references_megabytes: int = 500  # of references embedded here: about 20,000 pictures
     keep_minutes: int = 30  # how long a visitor's result can be asked further questions
     sessions: int = 100  # whose results are kept; the oldest go first
+    quiz_folder: str = ""  # where answers of the quiz are kept of those who agree; empty for "quiz" in XAIHUB_CACHE
+    quiz_dataset: str = ""  # of the Hub, to which they are sent as well with the host's token; empty for none
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

@@ -16,10 +16,12 @@ from xaihub.progress import silent
 from xaihub.ui.api import add_api
 from xaihub.ui.colours import filters
 from xaihub.ui.desk import Desk, Question
+from xaihub.ui.page_audit import AuditPage
 from xaihub.ui.page_compare import ComparePage
 from xaihub.ui.page_explain import ExplainPage
 from xaihub.ui.page_layers import LayersPage
 from xaihub.ui.page_prototypes import PrototypesPage
+from xaihub.ui.page_quiz import QuizPage
 from xaihub.ui.settings import Settings, starter_examples
 from xaihub.ui.wiring import AT_ONCE
 
@@ -65,6 +67,15 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         prototypes = PrototypesPage(settings, desk)
         boxes = [prototypes.model, prototypes.references, prototypes.target, prototypes.arrived]
         demo.load(prototypes.opened, None, boxes, **AT_ONCE)
+    settle(demo)
+    with demo.route("Audit", "audit"), framed():
+        audits = AuditPage(settings, desk)
+        demo.load(audits.opened, None, [audits.model, audits.dataset, audits.arrived], **AT_ONCE)
+    settle(demo)
+    with demo.route("Quiz", "quiz"), framed():
+        quiz = QuizPage(settings, desk)
+        boxes = [quiz.model, quiz.references, quiz.seed, quiz.arrived]
+        demo.load(quiz.opened, None, boxes, **AT_ONCE)
     settle(demo)
     demo.queue(max_size=settings.queue)
     demo.xaihub = settings, desk

@@ -1,0 +1,95 @@
+"""How far one map of one picture can be relied on: a trust card, from about fifty passes.
+
+faithfulness.py   what the probability does as the parts that the map calls hot are veiled
+checks.py         the questions that are asked, and their answers in words
+record.py         the card
+
+A score never says that a classifier is right, nor that people trust it rightly: the latter is measured (`quiz`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+import xaihub.explaining  # noqa: F401  every method has been registered
+from xaihub.errors import TargetLayerError
+from xaihub.hooks import recording
+from xaihub.maps import enlarged
+from xaihub.methods import METHODS, Query
+from xaihub.metrics.baselines import NO_LAYER
+from xaihub.progress import Progress, silent
+from xaihub.records import Evidence
+from xaihub.trusting.checks import agreeing, at_an_edge, by_lot, depends_on_picture, head_replaced, twins_agree
+from xaihub.trusting.faithfulness import Faithfulness, faithfulness
+from xaihub.trusting.record import Check, Trust, Verdict
+
+__all__ = ["Check", "Faithfulness", "Trust", "Verdict", "trust"]
+
+
+@recording
+def trust(
+    query: Query, method: str = "gradcam", *, evidence: Evidence | None = None, progress: Progress = silent
+) -> Trust:
+    """How far the map of a query's picture can be relied on.
+
+    Asked are: whether the answer depends on the picture at all; whether veiling what the map calls hot does more than
+    veiling parts by lot (deletion and insertion, Petsiuk et al., 2018, in a few steps); whether the map changes when
+    the network's last layer is replaced (one step of Adebayo et al., 2018); whether other methods agree; whether the
+    heat lies in a corner or at an edge; and how far twins agree, where the references say so.
+
+    Args:
+        query: its target is the class that the map explains.
+        method: a name in `METHODS` that shows a map.
+        evidence: what the method showed, if it ran already.
+        progress: told of the passes; what it raises ends the work.
+
+    Raises:
+        UnknownNameError: there is no such method.
+        TargetLayerError: it shows no map of this picture.
+    """
+    if evidence is None:
+        missing = METHODS[method].missing(query.classifier, query.references)
+        shown = () if missing else METHODS[method].run(query)
+        if not shown:
+            raise TargetLayerError(f"{METHODS[method].title} shows no map here. {missing}".strip())
+        evidence = shown[0]
+    label = query.classifier.labels[query.target]
+    if evidence.raw is None or evidence.heatmap is None or not evidence.heatmap.any():
+        why = f"Nothing on the map speaks for {label!r}: there is no heat to judge."
+        return Trust(method, label, "do not rely", (Check("There is heat", "bad", why),), {"positive": False})
+    size = (query.view.pixels.shape[2], query.view.pixels.shape[3])
+    heat = enlarged(torch.from_numpy(evidence.raw)[None].nan_to_num(), size)[0]
+    layer = query.classifier.target_layer
+    grid = (layer.grid[0], layer.grid[1]) if layer is not None else NO_LAYER
+    found = faithfulness(query.classifier, query.view.pixels, heat, query.target, grid=grid, progress=progress)
+    findings = _figures(found)
+    asked = [
+        depends_on_picture(found, label),
+        at_an_edge(query, torch.from_numpy(evidence.heatmap), findings),
+        by_lot(found),
+        head_replaced(query, method, findings),
+        agreeing(query, method, heat, findings),
+        twins_agree(query, findings),
+    ]
+    checks = tuple(check for check in asked if check is not None)
+    return Trust(method, label, _verdict(checks), checks, findings)
+
+
+def _verdict(checks: Sequence[Check]) -> Verdict:
+    outcomes = {check.outcome for check in checks}
+    return "do not rely" if "bad" in outcomes else "care" if "care" in outcomes else "passed"
+
+
+def _figures(found: Faithfulness) -> dict[str, float | str | bool | None]:
+    return {
+        "probability": found.probability,
+        "veiled": found.veiled,
+        "mean colour": found.blank,
+        "deletion": found.deletion,
+        "insertion": found.insertion,
+        "by lot": found.by_lot,
+        "gain": found.gain,
+        "spread by lot": found.spread,
+        "positive": True,
+        "passes": found.passes,
+    }

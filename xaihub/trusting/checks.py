@@ -1,0 +1,205 @@
+"""The questions that a trust card asks of a map; each gives an outcome and a sentence with its figures."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaihub.agreement import agreement
+from xaihub.cams import CAMS
+from xaihub.methods import METHODS, Query
+from xaihub.metrics.answering import seed_of
+from xaihub.passes import target_layer_of
+from xaihub.trusting.faithfulness import Faithfulness, in_parts, share_as_good
+from xaihub.trusting.record import CHANCE, Check
+
+__all__ = ["agreeing", "at_an_edge", "by_lot", "depends_on_picture", "head_replaced", "twins_agree"]
+
+Findings = dict[str, float | str | bool | None]
+
+LOST = 0.3  # of the probability must go with the picture: of networks with weights by lot it is 0.0 to 0.2
+CLEAR = 1.64  # spreads of maps by lot: one in twenty of them reaches so far
+HEADS, UNCHANGED = 5, 0.8  # heads by lot, and the mean rank correlation from which a map does not depend on them
+AGREE = 0.5  # rank correlation
+COMPARED = ("gradcam", "hirescam", "layercam", "gradcam++", "xgradcam")  # what other class maps the same pass gives
+IDENTICAL = 0.9999  # where the head is a mean and a linear map, several methods are one
+CORNER, EDGE, MOST = 0.25, 1 / 6, 0.5  # of a side; of the heat
+FEWEST_TWINS = 0.8  # how often neighbours should be answered alike
+
+
+def depends_on_picture(found: Faithfulness, label: str) -> Check:
+    """Whether there is anything to explain: the answer must go when the picture does."""
+    left = max(found.veiled, found.blank)
+    if found.lost >= LOST:
+        told = f"With the picture veiled, {label!r} falls from {_p(found.probability)} to {_p(left)}."
+        return Check("Depends on the picture", "good", told)
+    return Check(
+        "Depends on the picture",
+        "bad",
+        f"The answer hardly depends on the picture: with all of it veiled, {label!r} still has {_p(left)} of"
+        f" {_p(found.probability)}, so there is little that a map could explain.",
+    )
+
+
+def by_lot(found: Faithfulness) -> Check:
+    """Whether the map knows better than maps by lot which parts matter: deletion and insertion."""
+    fall = (
+        f"with the hottest parts veiled the answer keeps {_p(found.deletion)} on average, with random parts veiled"
+        f" {_p(found.by_lot)}; the hottest parts alone give {_p(found.insertion)}"
+    )
+    as_good = share_as_good(found)
+    clear = found.gain >= CLEAR * found.spread and as_good == 0
+    if found.deletion >= found.by_lot or found.gain <= 0:
+        return Check(CHANCE, "bad", f"Deletion does no better than a random map: {fall}.")
+    if not clear:
+        return Check(CHANCE, "care", f"Some random maps do nearly as well: {fall}.")
+    return Check(CHANCE, "good", f"{fall[0].upper()}{fall[1:]}.")
+
+
+def head_replaced(query: Query, method: str, findings: Findings) -> Check:
+    """Whether the map changes when the network's last layer is replaced by lot: one step of Adebayo et al. (2018).
+
+    The head reads the same vector as before, with weights by lot; nothing below it changes, and no weight of the
+    classifier is touched. A map that stays the same shows what is in the picture, not what speaks for the class.
+    """
+    name = "Changes with the weights"
+    if method not in CAMS:
+        return Check(
+            name, "unasked", "Whether it changes with the network's last layer is asked of gradient maps only."
+        )
+    own = CAMS[method](query.activations[None], query.gradients[None])[0]
+    found = [_like(own, CAMS[method](query.activations[None], each[None])[0]) for each in _heads_by_lot(query)]
+    if not found or not np.isfinite(found).any():
+        return Check(
+            name, "unasked", "Which part of the network is its last layer is not known, so it was not replaced."
+        )
+    alike = float(np.nanmean(found))
+    findings["alike with the last layer replaced"] = alike
+    if alike >= UNCHANGED:
+        return Check(
+            name,
+            "care",
+            "The map hardly changes when the network's last layer is replaced by a random one (rank correlation"
+            f" {alike:.2f}): it shows what is in the picture more than what speaks for this class.",
+        )
+    told = f"With the network's last layer replaced by a random one it is another map (rank correlation {alike:.2f})."
+    return Check(name, "good", told)
+
+
+def _heads_by_lot(query: Query) -> list[Tensor]:
+    """Gradients (K, h, w) of what heads with weights by lot give; none where no head is known."""
+    target_layer_of(query.classifier)
+    entered = query.passed.entered
+    if entered is None or query.passed.penultimate is None:
+        return []
+    vector = entered.mean((2, 3)) if entered.ndim == 4 else entered
+    generator = torch.Generator().manual_seed(seed_of(query.view.pixels[0]))
+    weights = torch.randn(HEADS, vector.shape[1], generator=generator).to(vector)
+    return [query.passed.gradients_of((vector * each).sum(1))[0] for each in weights]
+
+
+def agreeing(query: Query, method: str, heat: Tensor, findings: Findings) -> Check:
+    """Whether the maps that the same pass gives order the picture alike."""
+    name = "Other methods agree"
+    if query.classifier.target_layer is None:
+        return Check(name, "unasked", "No other map is at hand: no layer of this network shows where.")
+    size = query.view.pixels.shape[2:]
+    maps = {other: CAMS[other](query.activations[None], query.gradients[None]) for other in COMPARED if other != method}
+    parts = in_parts(heat[None])[0]
+    large = {
+        other: torch.nn.functional.interpolate(each[None], size, mode="bilinear")[0] for other, each in maps.items()
+    }
+    alike = {other: _like(parts, in_parts(each)[0]) for other, each in large.items()}
+    others = {other: value for other, value in alike.items() if np.isfinite(value) and value < IDENTICAL}
+    if not others:
+        return Check(name, "unasked", "The other maps of the same pass are this one: here they are one formula.")
+    middle, least = median(others.values()), min(others, key=lambda other: others[other])
+    findings |= {"agreement": middle, "least agreement": others[least], "least agreement with": least}
+    told = (
+        f"rank correlation {middle:.2f} with {METHODS[least].title}"
+        if len(others) == 1
+        else f"rank correlation with {len(others)} others {middle:.2f} in the middle, least with"
+        f" {METHODS[least].title} ({others[least]:.2f})"
+    )
+    if middle < AGREE:
+        return Check(name, "care", f"Other methods show other places: {told}.")
+    return Check(name, "good", f"{told[0].upper()}{told[1:]}.")
+
+
+def at_an_edge(query: Query, heat: Tensor, findings: Findings) -> Check | None:
+    """Whether most of the heat lies in a corner or along an edge, where a mark or a frame would; None if it does not.
+
+    What the answer is without that strip is asked: where it falls, the suspicion is shown to be right.
+    """
+    hot = heat.clamp_min(0)
+    total = float(hot.sum())
+    if not total:
+        return None
+    shares = {where: float((hot * mask).sum()) / total for where, mask in _margins(heat).items()}
+    where = next((where for where, share in shares.items() if share >= MOST), None)  # corners come first
+    if where is None:
+        return None
+    pixels, mask = query.view.pixels, _margins(heat)[where].to(query.view.pixels)
+    rest = (pixels * (1 - mask)).sum((2, 3), keepdim=True) / (1 - mask).sum()  # a veil would keep a mark's colour
+    hidden = torch.where(mask.bool(), rest, pixels)
+    classifier = query.classifier
+    said = classifier.probabilities(classifier.logits(hidden))[0, query.target].item()
+    before = classifier.probabilities(query.logits)[query.target].item()
+    findings |= {"heat at": where, "heat there": shares[where], "without that place": said}
+    return Check(
+        "Not in a corner or at an edge",
+        "care",
+        f"{shares[where]:.0%} of the heat lies {_at(where)}, {float(mask.mean()):.0%} of the picture: a mark or a frame"
+        " there may decide rather than the object. With that place in the mean colour of the rest,"
+        f" {classifier.labels[query.target]!r} goes from {_p(before)} to {_p(said)}.",
+    )
+
+
+def _margins(heat: Tensor) -> Mapping[str, Tensor]:
+    """Name -> (H, W) of 0 and 1: the four corners, then the four edges."""
+    height, width = heat.shape
+    row, column = (torch.arange(length) + 0.5 for length in (height, width))
+    top, left = (row < CORNER * height)[:, None], (column < CORNER * width)[None]
+    bottom, right = (row > (1 - CORNER) * height)[:, None], (column > (1 - CORNER) * width)[None]
+    corners = {
+        "upper left corner": top & left, "upper right corner": top & right,
+        "lower left corner": bottom & left, "lower right corner": bottom & right,
+    }  # fmt: skip
+    edges = {
+        "upper edge": (row < EDGE * height)[:, None].expand(height, width),
+        "lower edge": (row > (1 - EDGE) * height)[:, None].expand(height, width),
+        "left edge": (column < EDGE * width)[None].expand(height, width),
+        "right edge": (column > (1 - EDGE) * width)[None].expand(height, width),
+    }
+    return {where: mask.float() for where, mask in (corners | edges).items()}
+
+
+def twins_agree(query: Query, findings: Findings) -> Check | None:
+    """How far the twins beside the map can be relied on; None without references that were measured."""
+    references = query.references
+    measured = references.fidelity.get(references.space().name, {}) if references is not None else {}
+    value, low, high = measured.get("agreement@3") or (None, None, None)
+    if value is None:
+        return None
+    findings["twins agree"] = value
+    told = (
+        f"The three nearest references are answered as the picture is in {value:.0%} of {measured.get('n', 0)} pictures"
+    )
+    spread = f" ({low:.0%} to {high:.0%})" if low is not None and high is not None else ""
+    return Check("Twins", "good" if value >= FEWEST_TWINS else "care", f"{told}{spread}.")
+
+
+def _like(one: Tensor, other: Tensor) -> float:
+    """Spearman's rank correlation of two maps of the same places; nan where one is flat."""
+    maps: Sequence[np.ndarray] = [each.detach().float().cpu().numpy() for each in (one, other)]
+    return float(agreement(maps)[0, 1])
+
+
+def _at(where: str) -> str:
+    return f"{'in' if where.endswith('corner') else 'along'} the {where}"
+
+
+def _p(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}" if share >= 0.0005 else "< 0.1%"

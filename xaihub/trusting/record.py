@@ -1,0 +1,101 @@
+"""The trust card of one map: what was checked, what came of it, and one plain sentence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from xaihub import notebook
+
+__all__ = ["CHANCE", "Check", "Outcome", "Trust", "Verdict"]
+
+Outcome = Literal["good", "care", "bad", "unasked"]
+CHANCE = "Better than chance"
+Verdict = Literal["passed", "care", "do not rely"]
+SAYS: Mapping[Verdict, str] = {
+    "passed": "This map passed the checks",
+    "care": "Rely on this map with care",
+    "do not rely": "Do not rely on this map",
+}
+SIGNS: Mapping[Outcome, str] = {"good": "✓", "care": "!", "bad": "✗", "unasked": "–"}
+WORDS: Mapping[Outcome, str] = {"good": "passed", "care": "with care", "bad": "failed", "unasked": "not checked"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question that was asked of a map.
+
+    Attributes:
+        name: the question, in a word or two.
+        outcome: what came of it.
+        sentence: the same in words, with its figures.
+    """
+
+    name: str
+    outcome: Outcome
+    sentence: str
+
+    @property
+    def sign(self) -> str:
+        return SIGNS[self.outcome]
+
+    @property
+    def in_words(self) -> str:
+        return WORDS[self.outcome]
+
+
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """How far one map of one picture can be relied on.
+
+    Attributes:
+        method, label: whose map, and for which class.
+        verdict: "do not rely" where a check failed, "care" where one gives reason to doubt, else "passed".
+        checks: what was asked, in the order of their weight.
+        findings: the figures behind the sentences, by name.
+    """
+
+    method: str
+    label: str
+    verdict: Verdict
+    checks: tuple[Check, ...]
+    findings: Mapping[str, float | str | bool | None] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The verdict in words."""
+        return SAYS[self.verdict]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, and the reason that weighs most."""
+        return f"{SAYS[self.verdict]}: {_lower(self.reason)}"
+
+    @property
+    def reason(self) -> str:
+        """What came of the check that weighs most: the first that failed or gives doubt, else whether chance does as
+        well.
+        """
+        weighs = [each for each in self.checks if each.outcome == _WORST[self.verdict]]
+        return next((each.sentence for each in weighs if self.verdict != "passed" or each.name == CHANCE), "")
+
+    def __repr__(self) -> str:
+        return f"Trust({self.method} for {self.label!r}: {self.verdict})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, then every check."""
+        lines = [f"{each.sign} {each.name} ({each.in_words}): {each.sentence}" for each in self.checks]
+        about = notebook.text(f"{self.method} for {self.label!r}")
+        return notebook.card(
+            f"<b>{notebook.text(self.title)}</b> ({about})",
+            notebook.notes(lines),
+            notebook.facts(self.findings, "the figures"),
+        )
+
+
+_WORST: Mapping[Verdict, Outcome] = {"do not rely": "bad", "care": "care", "passed": "good"}
+
+
+def _lower(sentence: str) -> str:
+    """A sentence as it stands after a colon; names keep their capitals."""
+    first = sentence.split(" ", 1)[0]
+    return sentence if first[1:2].isupper() or "-" in first else sentence[:1].lower() + sentence[1:]
