@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from xaihub.errors import UnknownNameError
 from xaihub.folders import replacing
 from xaihub.registry import nearest_name
 
-__all__ = ["Box", "Evidence", "Explanation", "Prediction", "Score"]
+__all__ = ["Box", "Evidence", "Explanation", "Gain", "Prediction", "Score"]
 
 Heatmap: TypeAlias = NDArray[np.float32]
 Box: TypeAlias = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
@@ -127,9 +127,28 @@ class Evidence:
         )
 
 
+class Gain(NamedTuple):
+    """By how much a method is better than a baseline, picture by picture: above 0 is better, whichever way is up."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Score:
-    """One row of an evaluation: how one method did on one metric, beside its baselines."""
+    """One row of an evaluation: how one method did on one metric, beside its baselines.
+
+    Attributes:
+        value: the mean over the pictures, with its 95 % bootstrap interval, `low` to `high`.
+        count: of how many pictures it is the mean.
+        baselines: what each map that knows nothing of the network scored on the same pictures.
+        gains: over each baseline. Where the interval reaches zero, the method is no better than that baseline.
+        model: the classifier's repository, at `revision`.
+        unit: what the numbers are, where it is not plain.
+        settings: of the metric.
+        baseline: whether the method itself is one of the maps that know nothing.
+    """
 
     method: str
     metric: str
@@ -139,6 +158,22 @@ class Score:
     count: int
     higher_is_better: bool
     baselines: Mapping[str, float] = field(default_factory=dict)
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    category: str = ""
+    unit: str = ""
+    model: str = ""
+    revision: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    baseline: bool = False
+
+    def beats(self, baseline: str) -> bool:
+        """Whether the gain's whole interval lies above zero."""
+        return baseline in self.gains and self.gains[baseline].low > 0
+
+    @property
+    def no_better_than(self) -> tuple[str, ...]:
+        """The baselines that it does not beat."""
+        return tuple(name for name in self.gains if not self.beats(name))
 
 
 @dataclass(frozen=True, eq=False)

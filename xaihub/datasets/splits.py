@@ -52,6 +52,21 @@ class Source:
             raise DatasetError(f"{self.data} has no split {self.split!r}. It {there}.")
         return names
 
+    def to_measure(self) -> str | None:
+        """The split that something is measured on: the one named, the only one, or test, validation, in that order.
+
+        Raises:
+            DatasetError: there are several, and none is called so.
+        """
+        names = self.splits()
+        split = self.split or next((name for name in ("test", "validation") if name in names), None)
+        if split is None and len(names) > 1:
+            raise DatasetError(
+                f"{self.data} has the splits {', '.join(names)}, and none is called test or validation. Name one with"
+                " --split."
+            )
+        return split or (names[0] if names else None)
+
     def open(self, split: str | None, progress: Progress = silent) -> LabelledPictures:
         """The pictures of one split; see `open_dataset`."""
         from xaihub.datasets import open_dataset

@@ -11,7 +11,7 @@ from xaihub.errors import HubError
 from xaihub.hub.looking import is_repo_id
 from xaihub.hub.refusals import RepoType, Token, sending
 
-__all__ = ["card_text", "check_card", "model_index"]
+__all__ = ["card_body", "card_text", "check_card", "model_index"]
 
 # The Hub reads YAML 1.2, where these are numbers too; the client's writer follows 1.1 and would leave them bare.
 _LOOKS_LIKE_A_NUMBER = re.compile(r"[-+]?\.?\d.*", re.DOTALL)
@@ -58,6 +58,11 @@ def card_text(data: Mapping[str, Any], body: str) -> str:
     if "model-index" in plain:
         ModelCard(text)  # which reads the results one by one
     return text
+
+
+def card_body(text: str) -> str:
+    """The text for people of a README.md, without its head."""
+    return re.sub(r"\A\s*---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL)
 
 
 def _plain(name: str, value: Any) -> Any:

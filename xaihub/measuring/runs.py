@@ -1,7 +1,6 @@
 """A classifier measured on a split of a dataset, and where the figures go: a file, a folder, or the model's card."""
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,14 +43,7 @@ def evaluate_classifier(
     """
     plan = preflight(model, token=token, limits=limits)
     classifier = load_classifier(plan, token=token, device=default_device(), progress=progress)
-    splits = source.splits()
-    split = source.split or next((name for name in ("test", "validation") if name in splits), None)
-    if split is None and len(splits) > 1:
-        raise DatasetError(
-            f"{source.data} has the splits {', '.join(splits)}, and none is called test or validation. Name one with"
-            " --split."
-        )
-    rows = source.open(split or (splits[0] if splits else None), progress)
+    rows = source.open(source.to_measure(), progress)
     trained = trained_hashes(_training_record(plan, token))
     black_box = untouched(plan, classifier, token=token, limits=limits, progress=progress)
     return classifier, measure(
@@ -121,8 +113,7 @@ def describe(draft: Path, name: str, metrics: Mapping[str, Any], head: Mapping[s
         write_card(draft, name)
     elif head or name.count("/") == 1:
         text = card.read_text("utf-8", errors="replace") if card.is_file() else ""
-        body = re.sub(r"\A\s*---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL)
-        card.write_text(hub.card_text(*with_metrics(name, head, body, metrics)), "utf-8")
+        card.write_text(hub.card_text(*with_metrics(name, head, hub.card_body(text), metrics)), "utf-8")
 
 
 def _is_unwritten_or_ours(card: Path) -> bool:
