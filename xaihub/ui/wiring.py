@@ -14,6 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 Updates = dict[Any, Any]  # what a handler gives: by component, what becomes of it
+Handler = Callable[..., Iterator[Updates]]  # one of several steps
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 AT_ONCE = PRIVATE | {"queue": False, "show_progress": "hidden"}
@@ -35,18 +36,26 @@ def progress_bar(progress: gr.Progress) -> Progress:
 def said_once(
     run: Callable[..., Iterator[Updates]], nothing: Callable[[], Updates]
 ) -> Callable[..., Iterator[Updates]]:
-    """The same handler with no change as its last step.
+    """The same handler, each step of which brings only what is new, and its last one nothing.
 
-    gradio sends a handler's last step once more when the handler has ended, and what the visitor chose in a menu in the
-    meantime would be undone by it.
+    What the visitor chose in a menu between two steps would be undone by a step that brings the menu again. gradio
+    sends the last step once more when the handler has ended.
     """
 
     @wraps(run)
     def handler(*given: Any, **named: Any) -> Iterator[Updates]:
-        yield from run(*given, **named)
+        sent: Updates = {}
+        for step in run(*given, **named):
+            yield {box: update for box, update in step.items() if not _known(sent, box, update)} or nothing()
+            sent |= step
         yield nothing()
 
     return handler
+
+
+def _known(sent: Updates, box: Any, update: Any) -> bool:
+    """Whether a box got just that before; other things than words and settings of a component are always new."""
+    return isinstance(update, str | dict) and box in sent and sent[box] == update
 
 
 def visitor(request: gr.Request) -> str:
