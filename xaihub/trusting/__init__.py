@@ -1,4 +1,4 @@
-"""How far one map of one picture can be relied on: a trust card, from about fifty passes.
+"""How far one map of one picture can be relied on: a trust card, from about sixty passes.
 
 faithfulness.py   what the probability does as the parts that the map calls hot are veiled
 checks.py         the questions that are asked, and their answers in words

@@ -20,7 +20,7 @@ from xaihub.progress import Progress, silent
 __all__ = ["Faithfulness", "faithfulness", "in_parts", "share_as_good", "veil"]
 
 PARTS = 7  # of each side: as many as most target layers have places at 224 pixels
-STEPS = (0.2, 0.4, 0.6, 0.8)  # shares of the picture; from both ends alike, see `Faithfulness.deletions_by_lot`
+STEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of the picture: the middles of five equal parts, alike from both ends
 LOTS = 5  # maps by lot: with their reversals ten, from which a spread can be told
 VEILED = 5  # places of each side that are left of a veiled picture: its colours, without anything to recognise
 

@@ -43,9 +43,9 @@ def _card(known: "Trust") -> str:
         f'<h3><span aria-hidden="true">{SIGNS[known.verdict]}</span> {escape(known.title)}</h3>'
         f"<p>{escape(reason[:1].upper() + reason[1:])}</p><details><summary>What was checked</summary>"
         f'<ul>{"".join(map(_line, known.checks))}</ul><p class="xh-sub">Asked of this picture alone, with'
-        f" {int(float(known.findings.get('passes') or 0))} passes. The hottest parts are veiled first, a fifth of the"
-        " picture at a time; random parts likewise, ten times. None of this says that the answer is right.</p>"
-        "</details></section>"
+        f" {int(float(known.findings.get('passes') or 0))} passes. The hottest tenth of the picture is veiled, then"
+        " three, five, seven and nine tenths; random parts likewise, ten times. None of this says that the"
+        " answer is right.</p></details></section>"
     )
 
 
