@@ -25,6 +25,8 @@ def offline():
 
 def audited(browser, address: str, query: str = "", **size):
     page = open_page(browser, f"{address}/audit{query}", ready="#xh-audit", **size)
+    if query:  # what the address says comes after the page
+        page.wait_for_function("document.querySelector('#xh-model input').value === ''")
     page.click("#xh-audit")
     page.wait_for_selector(".xh-report", timeout=200_000)
     return page

@@ -136,8 +136,7 @@ def test_a_picture_of_ones_own_is_explained_and_asked_about_another_class(browse
     assert "resnet.encoder.stages.1.layers.1" in page.text_content("#xh-about")
 
     other = next(label for label in LABELS.values() if label != target)
-    choose(page, "#xh-class", other)
-    page.wait_for_function(f"document.querySelector('.xh-target .xh-class')?.textContent.startsWith('{other}')")
+    choose(page, "#xh-class", other, until=f".xh-target .xh-class >> text=/^{other}/")
     page.wait_for_selector(".xh-verdict-card")
     assert f"what speaks for '{other}'" in page.inner_text("#xh-trust")
     words = page.inner_text(".xh-verdict-card")
