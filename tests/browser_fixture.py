@@ -87,6 +87,17 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
+@contextmanager
+def served_offline(**settings: str) -> Iterator[str]:
+    """The same where nobody answers for the Hub; skipped where the built-in starter has not been made yet."""
+    from xaihub.ui.settings import starter_examples
+
+    if not starter_examples():
+        pytest.skip("the built-in starter has not been made yet")
+    with served(f"http://127.0.0.1:{free_port()}", **settings) as address:
+        yield address
+
+
 def open_page(
     browser: Any, address: str, *, width: int = 1280, height: int = 900, dark: bool = False, ready: str = "#xh-explain"
 ) -> Any:

@@ -1,9 +1,10 @@
 """What every test shares. The Hub comes first: the client libraries read HF_ENDPOINT when they are imported."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from browser_fixture import shown_on
+from browser_fixture import chromium, shown_on
 from hub_fixture import forget_downloads, start_hub_for_session
 from loopback_hub import LoopbackHub
 
@@ -26,6 +27,13 @@ def module_hub() -> Iterator[LoopbackHub]:
     yield HUB
     HUB.restore(before)
     forget_downloads()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser for a file's tests; they are skipped where there is none."""
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture

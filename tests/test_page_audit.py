@@ -1,25 +1,15 @@
 """The Audit page in headless Chromium: verdict, findings, matrix, a mistake explained, a telephone and the dark."""
 
 import pytest
-from browser_fixture import choose, chromium, free_port, open_page, sentence, served, shot
-
-from xaihub.ui.settings import starter_examples
+from browser_fixture import choose, open_page, sentence, served_offline, shot
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def offline():
     """The app where nobody answers for the Hub; few of the starter's pictures are looked at."""
-    if not starter_examples():
-        pytest.skip("the built-in starter has not been made yet")
-    with served(f"http://127.0.0.1:{free_port()}", XAIHUB_EMBED_PICTURES="40") as address:
+    with served_offline(XAIHUB_EMBED_PICTURES="40") as address:
         yield address
 
 

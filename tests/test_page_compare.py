@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from browser_fixture import SCREENSHOTS, choose, chromium, free_port, open_page, send_picture, served
+from browser_fixture import SCREENSHOTS, choose, open_page, send_picture, served_offline
 from PIL import Image
 from tiny_models import TINY, TOKEN, build, picture, processor_of, push
 
@@ -20,7 +20,7 @@ from xaihub.ui.downloads import comparison_zip
 from xaihub.ui.drawing_compare import compared_maps, said
 from xaihub.ui.layout_compare import OPENING
 from xaihub.ui.pace import Pace, total_in_words
-from xaihub.ui.settings import Settings, starter_examples
+from xaihub.ui.settings import Settings
 
 MODEL, WIDE = "alice/tiny-resnet", "alice/wide-resnet"
 
@@ -202,17 +202,9 @@ def test_the_menu_on_opening_has_the_methods_own_titles():
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def site():
     """The app where nobody answers for the Hub."""
-    if not starter_examples():
-        pytest.skip("the built-in starter has not been made yet")
-    with served(f"http://127.0.0.1:{free_port()}") as address:
+    with served_offline() as address:
         yield address
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from browser_fixture import SCREENSHOTS, appears, choose, chromium, open_page, send_picture, served
+from browser_fixture import SCREENSHOTS, appears, choose, open_page, send_picture, served
 from PIL import Image
 from tiny_embedders import clip_files
 from tiny_models import TINY, TOKEN, build, picture, processor_of, push
@@ -322,12 +322,6 @@ OPEN_AT_ONCE = """() => new MutationObserver((_, watching) => {
   watching.disconnect();
   twin.click();
 }).observe(document.body, { childList: true, subtree: true })"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

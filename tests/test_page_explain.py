@@ -7,20 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from browser_fixture import (
-    SCREENSHOTS,
-    choose,
-    chromium,
-    free_port,
-    open_page,
-    send_picture,
-    sentence,
-    served,
-    settled,
-)
+from browser_fixture import SCREENSHOTS, choose, open_page, send_picture, sentence, served, served_offline, settled
 from tiny_models import LABELS, TINY, TOKEN, build, picture, processor_of, push
-
-from xaihub.ui.settings import starter_examples
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(200)]
 
@@ -37,12 +25,6 @@ def png(width: int, height: int, seed: int = 0) -> bytes:
 
 
 PICTURE = {"name": "mine.png", "mimeType": "image/png", "buffer": png(120, 80)}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +53,7 @@ def site(published):
 @pytest.fixture(scope="module")
 def offline():
     """The app where nobody answers for the Hub."""
-    if not starter_examples():
-        pytest.skip("the built-in starter has not been made yet")
-    with served(f"http://127.0.0.1:{free_port()}") as address:
+    with served_offline() as address:
         yield address
 
 

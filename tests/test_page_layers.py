@@ -5,10 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from browser_fixture import choose, chromium, free_port, open_page, send_picture, sentence, served, shot
+from browser_fixture import choose, open_page, send_picture, sentence, served, served_offline, shot
 from toy_networks import lion
-
-from xaihub.ui.settings import starter_examples
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -19,17 +17,9 @@ ANTS_AND_BEES = SHARED / "data" / "hymenoptera" / "train"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def offline():
     """The app where nobody answers for the Hub."""
-    if not starter_examples():
-        pytest.skip("the built-in starter has not been made yet")
-    with served(f"http://127.0.0.1:{free_port()}") as address:
+    with served_offline() as address:
         yield address
 
 

@@ -1,26 +1,16 @@
 """The Prototypes page in headless Chromium: the sheet, its switches, the windows, a telephone and the dark."""
 
 import pytest
-from browser_fixture import choose, chromium, free_port, open_page, send_picture, sentence, served, shot
+from browser_fixture import choose, open_page, send_picture, sentence, served_offline, shot
 from toy_networks import lion
-
-from xaihub.ui.settings import starter_examples
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def offline():
     """The app where nobody answers for the Hub, and few of the starter's references are looked at."""
-    if not starter_examples():
-        pytest.skip("the built-in starter has not been made yet")
-    with served(f"http://127.0.0.1:{free_port()}", XAIHUB_EMBED_PICTURES="60") as address:
+    with served_offline(XAIHUB_EMBED_PICTURES="60") as address:
         yield address
 
 

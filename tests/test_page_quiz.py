@@ -3,18 +3,11 @@
 import re
 
 import pytest
-from browser_fixture import chromium, free_port, open_page, served, shot
+from browser_fixture import open_page, served_offline, shot
 
 from xaihub.quiz import read_answers
-from xaihub.ui.settings import starter_examples
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +18,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def offline(folder):
     """The app where nobody answers for the Hub, and answers are stored in a folder of this test."""
-    if not starter_examples():
-        pytest.skip("the built-in starter has not been made yet")
-    with served(f"http://127.0.0.1:{free_port()}", XAIHUB_QUIZ_FOLDER=str(folder)) as address:
+    with served_offline(XAIHUB_QUIZ_FOLDER=str(folder)) as address:
         yield address
 
 

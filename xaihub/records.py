@@ -145,7 +145,6 @@ class Score:
         baselines: what each map that knows nothing of the network scored on the same pictures.
         gains: over each baseline. Where the interval reaches zero, the method is no better than that baseline.
         model: the classifier's repository, at `revision`.
-        unit: what the numbers are, where it is not plain.
         settings: of the metric.
         baseline: whether the method itself is one of the maps that know nothing.
     """
@@ -160,7 +159,6 @@ class Score:
     baselines: Mapping[str, float] = field(default_factory=dict)
     gains: Mapping[str, Gain] = field(default_factory=dict)
     category: str = ""
-    unit: str = ""
     model: str = ""
     revision: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)

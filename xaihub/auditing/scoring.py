@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xaihub.intervals import Z
 from xaihub.separability import folds
 
 __all__ = ["Asking", "Told", "adjusted", "dealt_together", "design", "told"]
@@ -23,7 +24,6 @@ Truths: TypeAlias = NDArray[np.bool_]
 
 PENALTY = 0.01  # of the columns' variance, as the linear probe of `separability` has it
 MOST_KINDS = 30  # words that have a column of their own
-_Z = 1.959963984540054
 _AT_ONCE = 4_000_000  # permuted targets of pictures that are scored at once
 _COLUMNS = 20_000  # permuted targets that are scored at most: a thousand classes get fewer permutations
 
@@ -271,7 +271,7 @@ def _interval(area: float, scores: Floats, asking: Asking, by_chance: float) -> 
         near, far = area, towards
         for _ in range(40):
             middle = (near + far) / 2
-            inside = abs(area - middle) <= _Z * math.sqrt(wider * variance(middle))
+            inside = abs(area - middle) <= Z * math.sqrt(wider * variance(middle))
             near, far = (middle, far) if inside else (near, middle)
         return near
 

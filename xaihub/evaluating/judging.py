@@ -12,7 +12,7 @@ from xaihub.cams import CAMS, several
 from xaihub.classifier import Classifier
 from xaihub.evaluating.questions import Batch
 from xaihub.maps import enlarged
-from xaihub.methods import METHODS, Query
+from xaihub.methods import Query
 from xaihub.metrics import (
     BASELINES,
     METRICS,
@@ -24,7 +24,7 @@ from xaihub.metrics import (
     measure,
 )
 from xaihub.metrics.baselines import NO_LAYER
-from xaihub.metrics.together import on_pixels
+from xaihub.metrics.together import on_pixels, raw_maps
 from xaihub.references import ReferenceSet
 
 __all__ = ["POINTS", "Judge", "drawn", "example_values", "grid_of"]
@@ -65,7 +65,7 @@ class Judge:
         pixels = self.batch.pixels
         if name in BASELINES:
             return baseline_maps(name, pixels, grid=self.grid, seed=self.seed)
-        raw = self._by_cams[name] if name in CAMS else torch.stack([_raw(query, name) for query in self.queries])
+        raw = self._by_cams[name] if name in CAMS else raw_maps(name, self.queries)
         return enlarged(raw.nan_to_num().float().cpu(), (pixels.shape[2], pixels.shape[3]))
 
     def judged(
@@ -116,12 +116,6 @@ def example_values(
         name: {metric: torch.tensor(values, dtype=torch.float64) for metric, values in of_method.items()}
         for name, of_method in found.items()
     }
-
-
-def _raw(query: Query, name: str) -> Tensor:
-    shown = METHODS[name].run(query)
-    raw = shown[0].raw if shown else None
-    return torch.zeros(1, 1) if raw is None else torch.from_numpy(np.ascontiguousarray(raw, dtype=np.float32))
 
 
 def _thinned(curves: Tensor) -> Tensor:

@@ -47,9 +47,7 @@ class Plan:
 
     def follows(self, name: str) -> bool:
         """Whether a metric's parts are measured anyway, in the same way."""
-        entry, mine = METRICS[name], self.settings.get(name, {})
-        there = entry.combine is not None and set(entry.parts) <= set(self.metrics)
-        return there and all(self.settings.get(part, {}) == mine for part in entry.parts)
+        return METRICS[name].follows(self.metrics, self.settings)
 
     def key(self, name: str, masks: str = "") -> str:
         """What a metric's values are kept under: its name, and digits that change with its settings and its code."""

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 
 from xaihub.evaluating.resampling import Floats
-from xaihub.evaluating.tables import number
+from xaihub.evaluating.tables import best_first, with_interval
 from xaihub.evaluating.words import metric_title, title
 from xaihub.records import Score
 
@@ -24,7 +24,7 @@ def intervals(scores: Sequence[Score]) -> str:
 
     A hollow dot stands for a method that is no better than random; the words beside it say so too.
     """
-    ordered = sorted(scores, key=lambda s: (s.baseline, -s.value if s.higher_is_better else s.value))
+    ordered = best_first(scores)
     across = _Axis(min(s.low for s in ordered), max(s.high for s in ordered), _NAMES, _WIDTH - _WORDS)
     bottom = _TOP + _ROW * len(ordered)
     grid = "".join(
@@ -51,8 +51,7 @@ def _interval(score: Score, place: int, across: "_Axis") -> str:
     y = _TOP + _ROW * (place + 0.5)
     fails = not score.baseline and "random" in score.no_better_than and score.category != "complexity"
     kind = "baseline" if score.baseline else "fails" if fails else "method"
-    words = f"{number(score.value)} ({number(score.low)} to {number(score.high)})"
-    words += ", no better than random" * fails
+    words = with_interval(score) + ", no better than random" * fails
     return (
         f'<g class="{kind}"><text class="name" x="{_NAMES - 12}" y="{y + 4:.1f}">{escape(title(score.method))}</text>'
         f'<path class="bar" d="M{across(score.low):.1f} {y:.1f}H{across(score.high):.1f}"/>'

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from xaihub.evaluating.chapters import Chapter, Example
 from xaihub.evaluating.plots import curve_panel, intervals, ranks
-from xaihub.evaluating.tables import number
+from xaihub.evaluating.tables import best_first, gain_in_words, number, with_interval
 from xaihub.evaluating.words import (
     BASELINE_TITLES,
     HOW_INTERVALS,
@@ -225,7 +225,7 @@ def _curves(curves: Mapping[tuple[str, ...], object], metric: str) -> str:
 
 
 def _table(scores: Sequence[Score]) -> str:
-    ordered = sorted(scores, key=lambda s: (s.baseline, -s.value if s.higher_is_better else s.value))
+    ordered = best_first(scores)
     beside = [score.method for score in ordered if score.baseline]
     head = "".join(
         f"<th>better than the {escape(BASELINE_TITLES[name])} by</th>"
@@ -239,20 +239,11 @@ def _table(scores: Sequence[Score]) -> str:
 
 
 def _row(score: Score, beside: Sequence[str]) -> str:
-    gains = "".join(f"<td>{_gain(score, name)}</td>" for name in beside)
-    mean = f"{number(score.value)} ({number(score.low)} to {number(score.high)})"
+    gains = "".join(f"<td>{gain_in_words(score, name, '<b>{}</b>')}</td>" for name in beside)
     return (
         f"<tr{' class=baseline' * score.baseline}><th>{escape(title(score.method))}</th>"
-        f'<td class="mean">{mean}</td><td>{score.count:,}</td>{gains}</tr>'
+        f'<td class="mean">{with_interval(score)}</td><td>{score.count:,}</td>{gains}</tr>'
     )
-
-
-def _gain(score: Score, baseline: str) -> str:
-    gain = score.gains.get(baseline)
-    if gain is None or score.baseline:
-        return ""
-    told = f"{number(gain.value)} ({number(gain.low)} to {number(gain.high)})"
-    return f"<b>{told}</b>" if score.beats(baseline) else f"{told}: no better"
 
 
 def _made(chapter: Chapter) -> str:

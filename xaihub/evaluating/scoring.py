@@ -50,7 +50,6 @@ def _score(found: Measured, metric: str, method: str, baselines: list[str], inte
         {name: intervals[metric, name][0] for name in beside},
         {name: Gain(*intervals[metric, method, name]) for name in beside},
         entry.category,
-        getattr(entry, "unit", ""),
         found.classifier.repo_id,
         found.classifier.revision,
         settings_of(entry, found.plan.settings.get(metric, {})),

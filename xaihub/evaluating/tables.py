@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from xaihub.metrics import BASELINES, METRICS
-from xaihub.records import Score
+from xaihub.records import Gain, Score
 
-__all__ = ["COLUMNS", "gains_in_words", "markdown", "number", "read_rows", "rows_of", "write_csv", "write_parquet"]
+__all__ = [
+    "COLUMNS", "best_first", "gain_in_words", "markdown", "number", "read_rows", "rows_of", "with_interval",
+    "write_csv", "write_parquet",
+]  # fmt: skip
 
 _GAINS = {
     f"{kind}_{baseline}{end}": "float64"
@@ -21,9 +24,8 @@ _GAINS = {
 COLUMNS: Mapping[str, str] = {
     "model": "string", "revision": "string", "dataset": "string", "dataset_revision": "string", "split": "string",
     "method": "string", "is_baseline": "bool", "metric": "string", "category": "string", "higher_is_better": "bool",
-    "value": "float64", "low": "float64", "high": "float64", "n": "int64", **_GAINS, "unit": "string",
-    "settings": "string", "layer": "string", "preprocessing": "string", "seed": "int64", "made": "string",
-    "versions": "string",
+    "value": "float64", "low": "float64", "high": "float64", "n": "int64", **_GAINS, "settings": "string",
+    "layer": "string", "preprocessing": "string", "seed": "int64", "made": "string", "versions": "string",
 }  # fmt: skip
 """Name -> kind. `value_random` is what the random map scored on the same pictures, `gain_over_random` by how much the
 method is better than it (above 0 is better, whichever way the metric points). Settings and versions are JSON."""
@@ -51,7 +53,6 @@ def _row(score: Score) -> dict[str, Any]:
         "low": score.low,
         "high": score.high,
         "n": score.count,
-        "unit": score.unit or None,
         "settings": json.dumps(dict(score.settings), sort_keys=True, default=str),
     }
     for name, gain in score.gains.items():
@@ -99,27 +100,38 @@ def _metrics_of(scores: Sequence[Score]) -> list[str]:
 def _of_metric(name: str, scores: Sequence[Score]) -> str:
     better = "higher is better" if scores[0].higher_is_better else "lower is better"
     beside = [each.method for each in scores if each.baseline]
-    ordered = sorted(scores, key=lambda s: (s.baseline, -s.value if s.higher_is_better else s.value))
     head = ["method", f"value, {better} (95 % interval)", "n", *(f"better than {each} by" for each in beside)]
     lines = [head, ["---"] * len(head)]
-    for score in ordered:
+    for score in best_first(scores):
         method = f"*{score.method}*" if score.baseline else score.method
-        gains = [gains_in_words(score, each) for each in beside]
-        lines.append(
-            [method, f"{number(score.value)} ({number(score.low)} to {number(score.high)})", f"{score.count:,}", *gains]
-        )
+        gains = [gain_in_words(score, each, "**{}**") for each in beside]
+        lines.append([method, with_interval(score), f"{score.count:,}", *gains])
     title = METRICS[name].title if name in METRICS else name
     summary = METRICS[name].summary if name in METRICS else ""
     return f"### {title}\n\n{summary}\n\n" + "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def gains_in_words(score: Score, baseline: str) -> str:
-    """The gain over a baseline with its interval; bold where the whole interval lies above zero."""
+def best_first(scores: Iterable[Score]) -> list[Score]:
+    """Scores of one metric, the best first, and the baselines after the methods."""
+    return sorted(scores, key=lambda s: (s.baseline, -s.value if s.higher_is_better else s.value))
+
+
+def gain_in_words(score: Score, baseline: str, bold: str) -> str:
+    """The gain over a baseline with its interval; bold where the whole interval lies above zero.
+
+    Args:
+        bold: how it is written, around `{}`.
+    """
     gain = score.gains.get(baseline)
     if gain is None or score.baseline:
         return ""
-    told = f"{number(gain.value)} ({number(gain.low)} to {number(gain.high)})"
-    return f"**{told}**" if score.beats(baseline) else f"{told}: no better"
+    told = with_interval(gain)
+    return bold.format(told) if score.beats(baseline) else f"{told}: no better"
+
+
+def with_interval(told: Score | Gain) -> str:
+    """A value and its interval."""
+    return f"{number(told.value)} ({number(told.low)} to {number(told.high)})"
 
 
 def number(value: float) -> str:

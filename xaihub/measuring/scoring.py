@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xaihub.intervals import wilson
+from xaihub.intervals import bootstrapped, wilson
 
 __all__ = [
     "auroc", "bootstrapped", "calibration_error", "confusion_matrix", "f1_scores", "precisions", "recalls", "scores",
@@ -89,29 +89,6 @@ def calibration_error(truth: Indices, probabilities: Floats, weights: Floats | N
     place = np.clip(np.ceil(best * bins).astype(np.int64) - 1, 0, bins - 1)  # bins are open below: (i/M, (i+1)/M]
     gaps = weights @ (np.eye(bins)[place] * gap[:, None])  # (B, bins)
     return _shares(np.abs(gaps).sum(1), weights.sum(1))
-
-
-def bootstrapped(measure: Callable[[Floats], Floats], count: int, *, resamples: int, seed: int) -> Floats:
-    """(2, ...), the 2.5th and 97.5th percentiles of a measure over resamples of the pictures.
-
-    Args:
-        measure: weights (B, N), how often each picture was drawn, to values (B, ...).
-    """
-    generator = np.random.default_rng(seed)
-    block = max(1, 4_000_000 // count)  # a few tens of megabytes at once
-    values = [
-        measure(generator.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64))
-        for size in _blocks(resamples, block)
-    ]
-    return _percentiles(np.concatenate(values))
-
-
-def _percentiles(values: Floats) -> Floats:
-    """Of the resamples in which the measure was defined; NaN where it never was."""
-    flat = values.reshape(len(values), -1)
-    found = [column[~np.isnan(column)] for column in flat.T]
-    ends = [np.percentile(column, [2.5, 97.5]) if len(column) else np.full(2, np.nan) for column in found]
-    return np.stack(ends, axis=1).reshape(2, *values.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -231,7 +208,3 @@ def _shares(part: Any, whole: Any) -> Floats:
     """part / whole, NaN where there is no whole."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
-
-
-def _blocks(total: int, size: int) -> list[int]:
-    return [min(size, total - start) for start in range(0, total, size)]

@@ -6,6 +6,7 @@ from torch import Tensor
 from xaihub.classifier import Classifier
 from xaihub.maps import shown
 from xaihub.metrics.answering import answered, checked
+from xaihub.metrics.subsets import correlation
 from xaihub.metrics.table import Explainer, metric
 
 __all__ = ["adcc", "average_drop", "coherency", "increase_in_confidence", "seen_through", "whole_and_seen_through"]
@@ -98,11 +99,7 @@ def coherency(
     """
     size = (pixels.shape[2], pixels.shape[3])
     again = shown(explainer(classifier, seen_through(pixels, heatmaps), targets), size).cpu().flatten(1)
-    first = shown(heatmaps, size).cpu().flatten(1)
-    first, again = (each - each.mean(1, keepdim=True) for each in (first.double(), again.double()))
-    lengths = first.norm(dim=1) * again.norm(dim=1)
-    correlation = torch.where(lengths > 0, (first * again).sum(1) / lengths.clamp_min(1e-30), -1)
-    return ((correlation + 1) / 2).float()
+    return (correlation(shown(heatmaps, size).cpu().flatten(1), again).nan_to_num(-1) + 1) / 2
 
 
 def _drop(whole: Tensor, through: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The table of all metrics, and what one of them is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,6 +55,15 @@ class Metric:
     passes: Passes = 0
     parts: tuple[str, ...] = ()
     combine: Callable[..., Tensor] | None = None
+
+    def follows(self, measured: Collection[str], settings: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether it needs no pass of its own, since its parts are measured anyway, in the same way.
+
+        Args:
+            settings: metric -> keywords for it.
+        """
+        alike = all(settings.get(part, {}) == settings.get(self.name, {}) for part in self.parts)
+        return self.combine is not None and set(self.parts) <= set(measured) and alike
 
     def cost(self, classifier: Classifier) -> int:
         """Forward passes of one picture."""

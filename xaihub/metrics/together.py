@@ -17,7 +17,7 @@ from xaihub.metrics.table import METRICS, Explainer, Metric
 from xaihub.passes import slices
 from xaihub.preprocessing import View
 
-__all__ = ["baseline_explainer", "explainer_of", "measure", "on_pixels"]
+__all__ = ["baseline_explainer", "explainer_of", "measure", "on_pixels", "raw_maps"]
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -54,17 +54,11 @@ def measure(
         found: Tensor = entry.run(classifier, pixels, heatmaps, targets, **needed, **settings.get(entry.name, {}))
         return found
 
-    values = {entry.name: run(entry) for entry in entries if not _adds_up(entry, names, settings)}
+    values = {entry.name: run(entry) for entry in entries if not entry.follows(names, settings)}
     for entry in entries:
         if entry.name not in values and entry.combine is not None:
             values[entry.name] = entry.combine(*(values[part] for part in entry.parts))
     return {name: values[name] for name in names}
-
-
-def _adds_up(entry: Metric, names: Sequence[str], settings: Settings) -> bool:
-    """Whether its parts are measured anyway, in the same way."""
-    alike = all(settings.get(part, {}) == settings.get(entry.name, {}) for part in entry.parts)
-    return entry.combine is not None and set(entry.parts) <= set(names) and alike
 
 
 def on_pixels(classifier: Classifier, pixels: Tensor, target: int) -> Query:
@@ -75,12 +69,19 @@ def on_pixels(classifier: Classifier, pixels: Tensor, target: int) -> Query:
     return query
 
 
+def raw_maps(name: str, queries: Sequence[Query]) -> Tensor:
+    """(N, h, w) by the method of that name, one query after the other; zero where it shows no map."""
+    found = [_raw(shown[0].raw if shown else None) for shown in map(METHODS[name].run, queries)]
+    shape = next((each.shape for each in found if each.numel()), torch.Size((1, 1)))
+    return torch.stack([each if each.numel() else torch.zeros(shape) for each in found])
+
+
 def explainer_of(name: str) -> Explainer:
     """What gives the raw maps of the method of that name, for any pixels and any network of the same kind.
 
     A gradient CAM gives those of a batch from one pass; other methods are asked picture by picture.
     """
-    entry = METHODS[name]
+    METHODS[name]  # so that an unknown name is said at once
 
     @recording  # whoever measures needs no gradients himself
     def by_cam(classifier: Classifier, pixels: Tensor, targets: Tensor) -> Tensor:
@@ -92,11 +93,7 @@ def explainer_of(name: str) -> Explainer:
 
     @recording
     def one_by_one(classifier: Classifier, pixels: Tensor, targets: Tensor) -> Tensor:
-        pixels, targets = _recordable(pixels), _recordable(targets)
-        found = [entry.run(on_pixels(classifier, pixels[i : i + 1], int(targets[i]))) for i in range(len(pixels))]
-        raw = [_raw(shown[0].raw if shown else None) for shown in found]
-        shape = next((each.shape for each in raw if each.numel()), torch.Size((1, 1)))
-        return torch.stack([each if each.numel() else torch.zeros(shape) for each in raw])
+        return raw_maps(name, [on_pixels(classifier, pixels[i : i + 1], int(targets[i])) for i in range(len(pixels))])
 
     return by_cam if name in CAMS else one_by_one
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from xaihub.agreement import agreement
 from xaihub.cams import CAMS
+from xaihub.maps import enlarged
 from xaihub.methods import METHODS, Query
 from xaihub.metrics.answering import seed_of
 from xaihub.passes import target_layer_of
@@ -105,13 +106,10 @@ def agreeing(query: Query, method: str, heat: Tensor, findings: Findings) -> Che
     name = "Other methods agree"
     if query.classifier.target_layer is None:
         return Check(name, "unasked", "No other map is at hand: no layer of this network shows where.")
-    size = query.view.pixels.shape[2:]
+    size = (query.view.pixels.shape[2], query.view.pixels.shape[3])
     maps = {other: CAMS[other](query.activations[None], query.gradients[None]) for other in COMPARED if other != method}
     parts = in_parts(heat[None])[0]
-    large = {
-        other: torch.nn.functional.interpolate(each[None], size, mode="bilinear")[0] for other, each in maps.items()
-    }
-    alike = {other: _like(parts, in_parts(each)[0]) for other, each in large.items()}
+    alike = {other: _like(parts, in_parts(enlarged(each, size))[0]) for other, each in maps.items()}
     others = {other: value for other, value in alike.items() if np.isfinite(value) and value < IDENTICAL}
     if not others:
         return Check(name, "unasked", "The other maps of the same pass are this one: here they are one formula.")
