@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from xaihub.errors import ReferencesError
-from xaihub.index import ExactIndex, FaissIndex, LanceIndex, Where, extras
+from xaihub.index import ExactIndex, FaissIndex, LanceIndex, Where, extras, rounding
+from xaihub.index.rounding import OftenRead
 from xaihub.index.scanning import candidates, scan, scan_weighted
 
 WIDTH = 24
@@ -53,8 +54,16 @@ def same(found, expected):
     np.testing.assert_allclose(cosines, [cosine for _, cosine in expected], atol=2e-7)
 
 
+def often_read(vectors, predicted):
+    """An exact index that rounds its rows from the second reading on, as large ones do."""
+    index = ExactIndex(vectors, predicted)
+    index._often_read = OftenRead(vectors.half(), block=max(150, len(vectors) // 4), often=1)
+    return index
+
+
 BUILDERS = {
     "exact": lambda vectors, predicted, folder: ExactIndex(vectors, predicted),
+    "exact, often read": lambda vectors, predicted, folder: often_read(vectors, predicted),
     "faiss": lambda vectors, predicted, folder: FaissIndex.build(vectors, predicted, folder),
     # every list of every class is looked into, so FAISS itself must find all
     "faiss, inverted": lambda vectors, predicted, folder: FaissIndex.build(
@@ -214,9 +223,10 @@ def test_random_searches_find_what_loops_find():
         where = [Where(leave_out=out), Where(0, None, out), Where(None, 1, out)][seed % 3]
         weights = torch.from_numpy(draw.standard_normal(width)).float() if seed % 2 else None
 
-        found = ExactIndex(vectors, predicted).search(queries, k, where, weights=weights)
-
-        same(found, [loops(vectors, predicted, query, k, where, weights) for query in queries])
+        expected = [loops(vectors, predicted, query, k, where, weights) for query in queries]
+        for index in (ExactIndex(vectors, predicted), often_read(vectors, predicted)):
+            for _ in range(3):
+                same(index.search(queries, k, where, weights=weights), expected)
 
 
 def test_rows_that_half_precision_cannot_tell_apart_are_found_in_their_true_order():
@@ -229,8 +239,9 @@ def test_rows_that_half_precision_cannot_tell_apart_are_found_in_their_true_orde
     predicted = np.zeros(3000, np.int64)
 
     for queries in (query[None], query.repeat(9, 1)):
-        found = ExactIndex(vectors, predicted).search(queries, 20)
-        same(found, [loops(vectors, predicted, query, 20)] * len(queries))
+        for index in (ExactIndex(vectors, predicted), often_read(vectors, predicted)):
+            for _ in range(3):
+                same(index.search(queries, 20), [loops(vectors, predicted, query, 20)] * len(queries))
 
 
 @pytest.mark.parametrize("queries", [1, 9])
@@ -248,6 +259,65 @@ def test_no_score_is_further_off_than_its_bound(queries):
         ):
             assert ((scores.double() - truth).abs().amax(1) <= bounds).all()
             assert (bounds < 2e-3).all()
+
+
+def test_no_rounded_score_is_further_off_than_its_bound():
+    assert (
+        rounding.product_of_numbers()
+    )  # else this torch never rounds, and large indexes are slower than they are said
+    for seed, width in enumerate((1, 3, 64, 100, 512, 777)):
+        vectors = clustered(500, seed, width)
+        vectors[5] = 0
+        vectors[6] = (torch.arange(width) == width - 1).half()  # one number is all
+        often = OftenRead(vectors, block=200, often=0)
+        for query in torch.nn.functional.normalize(clustered(6, seed + 50, width).double(), dim=1):
+            scores, bound = often._scores(30, 470, query)
+            truth = torch.nn.functional.normalize(vectors[30:470].double(), dim=1) @ query
+            assert float((scores.double() - truth).abs().max()) <= bound < 0.03
+        assert len(often._blocks) == 3
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.01, 0.004, 0.0005])
+@pytest.mark.parametrize("crowded", [0.04, 0.5])
+def test_rows_that_whole_numbers_cannot_tell_apart_are_read_again(spread, crowded):
+    centre = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    vectors = torch.randn(30_000, 64, generator=torch.Generator().manual_seed(1))
+    crowd = int(crowded * len(vectors))
+    vectors[-crowd:] = centre + spread * vectors[-crowd:]
+    vectors, predicted = torch.nn.functional.normalize(vectors, dim=1).half(), np.zeros(len(vectors), np.int64)
+    where = Where(leave_out=[len(vectors) - 1, len(vectors) - crowd + 1, 7])
+    plain, often = ExactIndex(vectors, predicted), often_read(vectors, predicted)
+    for _ in range(3):
+        for query in (centre[None], vectors[[-2]].float()):
+            found, expected = (index.search(query, 20, where) for index in (often, plain))
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_only_what_is_read_often_is_rounded_and_one_block_a_search(monkeypatch):
+    vectors, query = clustered(1000), clustered(1, seed=3).double()[0]
+    often, nothing = OftenRead(vectors, block=250, often=2), np.zeros(0, np.int64)
+    made = []
+    for _ in range(7):
+        often.likely(200, 1000, query, 3, nothing)
+        made.append(sorted(often._blocks))
+    assert made == [[], [], [0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3]]
+
+    monkeypatch.setattr(rounding, "product_of_numbers", lambda: False)
+    without = OftenRead(vectors, block=250, often=0)
+    assert set(without.likely(0, 1000, query, 3, nothing)) >= set(
+        ExactIndex(vectors, np.zeros(1000, np.int64)).search(query[None], 3)[0][0]
+    )
+    assert not without._blocks
+
+
+def test_a_torch_without_the_product_is_noticed(monkeypatch):
+    rounding.product_of_numbers.cache_clear()
+    monkeypatch.delattr(torch, "_weight_int8pack_mm")
+    assert not rounding.product_of_numbers()
+    monkeypatch.undo()
+    rounding.product_of_numbers.cache_clear()
+    assert rounding.product_of_numbers()
 
 
 def test_candidates_hold_every_row_that_could_be_among_the_best():

@@ -8,18 +8,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xaihub.index.places import EVERYWHERE, Found, Spans, Where, checked, class_spans, in_spans, size, spans
-from xaihub.index.scanning import TOGETHER, candidates, scan, scan_weighted
+from xaihub.index.rounding import OftenRead
+from xaihub.index.scanning import FEW, TOGETHER, candidates, scan, scan_weighted
 from xaihub.index.scoring import WEIGHED_EXACTLY, exact_cosines, pool, ranked, stacked
 
 __all__ = ["ExactIndex"]
+
+MANY = 65_536  # rows from which reading them takes most of a search's time
 
 
 class ExactIndex:
     """Rows in memory, or in a file that is mapped into it; a class is one slice, read once.
 
     All rows that the search may find are scored fast; those whose score could still be among the k best are scored
-    again from float64 (`scanning.candidates`), so the answer is that of plain loops, ties included. Searches may run at
-    once in several threads.
+    again from float64 (`scanning.candidates`), so the answer is that of plain loops, ties included. Of many rows, those
+    that single queries read often get a rounded copy in memory, half as large (`rounding.OftenRead`). Searches may run
+    at once in several threads.
 
     Args:
         vectors: (R, K) float16 or float32, rows of length one (up to half precision) or zero. Of float32 ones a half
@@ -40,6 +44,7 @@ class ExactIndex:
             raise ValueError(f"An index takes vectors (R, K) float16 or float32 and R classes, not {given}.")
         self._vectors = vectors.detach()
         self._read_first = self._vectors.half()  # itself, if it is half precision already
+        self._often_read = OftenRead(self._read_first) if len(vectors) >= MANY else None
         self.classes = class_spans(np.asarray(predicted))
         self.weighed_exactly = weighed_exactly
 
@@ -94,18 +99,25 @@ class ExactIndex:
         """The k best, or as many as there are, for each of a few queries."""
         found = [(out[:0], np.zeros(0, np.float32)) for _ in units]
         for start, end in places:
-            left_out = in_spans(out, [(start, end)]) - start
+            left_out = in_spans(out, [(start, end)])
             most = min(k, end - start - len(left_out))
             if not most:
                 continue
-            if weights is None:
-                scores, errors = scan(self._read_first[start:end], units)
-            else:
-                scores, errors = scan_weighted(self._vectors[start:end], units, weights)
-            scores[:, torch.from_numpy(left_out)] = -torch.inf
-            for query, unit in enumerate(units):
-                some = start + candidates(scores[query], most, float(errors[query]))
-                values = exact_cosines(self.stored, some, unit, weights)
+            for query, some in enumerate(self._likely(start, end, units, most, left_out, weights)):
+                values = exact_cosines(self.stored, some, units[query], weights)
                 rows_so_far, values_so_far = found[query]
                 found[query] = ranked(np.append(rows_so_far, some), np.append(values_so_far, values), k)
         return found
+
+    def _likely(
+        self, start: int, end: int, units: Tensor, k: int, left_out: NDArray[np.int64], weights: Tensor | None
+    ) -> list[NDArray[np.int64]]:
+        """For each query the rows (m,) from `start` to `end` that may be among the k best, by a fast score."""
+        if weights is None and self._often_read is not None and len(units) <= FEW:
+            return [self._often_read.likely(start, end, unit, k, left_out) for unit in units]
+        if weights is None:
+            scores, errors = scan(self._read_first[start:end], units)
+        else:
+            scores, errors = scan_weighted(self._vectors[start:end], units, weights)
+        scores[:, torch.from_numpy(left_out - start)] = -torch.inf
+        return [start + candidates(of_query, k, error) for of_query, error in zip(scores, errors.tolist(), strict=True)]

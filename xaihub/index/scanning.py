@@ -13,10 +13,10 @@ from torch import Tensor
 
 from xaihub.index.scoring import NOTHING
 
-__all__ = ["TOGETHER", "candidates", "scan", "scan_weighted"]
+__all__ = ["FEW", "TOGETHER", "candidates", "scan", "scan_weighted"]
 
 TOGETHER = 64  # queries that share one reading
-_FEW = 4  # up to here, a product for each query is faster than widening the rows
+FEW = 4  # up to here, a product for each query is faster than widening the rows
 _BLOCK = 2_048  # rows widened at a time: 512 numbers of them are 4 MB
 _GROUP = 64  # scores that are first looked at as one
 _HALF = 2.0**-11  # what rounding to half precision changes, relatively
@@ -33,7 +33,7 @@ def scan(rows: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         rows: float16, rounded from rows of length one.
     """
-    if len(units) > _FEW or not _sums_in_single():
+    if len(units) > FEW or not _sums_in_single():
         return scan_widened(rows, units)
     half = units.half()
     scores = torch.stack([torch.mv(rows, query) for query in half])
