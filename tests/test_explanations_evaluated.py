@@ -291,6 +291,7 @@ def test_settings_are_typed_beside_the_name():
     assert metrics_named(["deletion", "insertion:steps=224", "sparseness"]) == {
         "deletion": {"steps": 28}, "insertion": {"steps": 224}, "sparseness": {},
     }  # fmt: skip
+    assert metrics_named(["random-logit:likeness=ssim"]) == {"random-logit": {"likeness": "ssim"}}
     assert metrics_named(None) is None
     with pytest.raises(UnknownNameError, match=r"deletion has no setting 'step'\. Did you mean 'steps'"):
         metrics_named(["deletion:step=3"])

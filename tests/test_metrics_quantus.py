@@ -16,7 +16,8 @@ from xaihub.maps import enlarged
 from xaihub.metrics import METRICS, curve
 from xaihub.metrics.flipping import darkest
 from xaihub.metrics.imputing import imputed
-from xaihub.metrics.randomisation import other_classes, similarities, spearman
+from xaihub.metrics.likeness import spearman
+from xaihub.metrics.randomisation import other_classes, similarities
 from xaihub.metrics.road import road_curves
 from xaihub.metrics.robustness import noisy_copies
 from xaihub.metrics.subsets import random_subsets
@@ -137,32 +138,50 @@ def test_max_sensitivity_is_the_same_with_the_same_noise(quantus, asked, classif
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
+def structural_on_pixels(first, second, **_):
+    """Their structural similarity, asked of maps as one row: given back their shape, and scaled as the paper says."""
+    from quantus.functions.similarity_func import ssim
+
+    shaped = [np.reshape(one, (-1, *SIZE)) for one in (first, second)]
+    found = [
+        ssim(one / np.abs(one).max(), two / np.abs(two).max(), win_size=7) for one, two in zip(*shaped, strict=True)
+    ]
+    return np.array(found) if np.ndim(first) > 1 else found[0]
+
+
+@pytest.mark.parametrize("likeness", ["spearman", "ssim"])
 @pytest.mark.parametrize(("ours", "theirs"), [("cascading", "top_down"), ("independent", "independent")])
-def test_model_randomisation_gives_the_same_likeness_after_each_layer(quantus, asked, classifier, pixels, ours, theirs):
+def test_model_randomisation_gives_the_same_likeness_after_each_layer(
+    quantus, asked, classifier, pixels, ours, theirs, likeness
+):
     """Their average over layers counts the untouched network's likeness, 1, as one of them; ours does not."""
-    metric = quantus.MPRT(layer_order=theirs, seed=0, **plain())
+    by = {} if likeness == "spearman" else {"similarity_func": structural_on_pixels}
+    metric = quantus.MPRT(layer_order=theirs, seed=0, **plain(), **by)
     first = our_gradcam(classifier, pixels, TARGETS)
     found = asked(metric, explain_func=gradcam_of_theirs, a_batch=first[:, None].numpy())
     found.pop("original")
     expected = np.array([found[name] for name in found]).T
-    mine = similarities(classifier, pixels, TARGETS, our_gradcam, ours, stages=None).numpy()
+    mine = similarities(classifier, pixels, TARGETS, our_gradcam, ours, None, likeness).numpy()
     if ours == "independent":
         mine = mine[:, ::-1]  # they go from the bottom up there
     assert expected.shape[1] == 4, "two convolutions, a batch norm and the head"
     np.testing.assert_allclose(mine, expected, atol=1e-3)
 
 
-def test_random_logit_is_the_same_for_the_same_class(quantus, asked, classifier, pixels, monkeypatch):
-    """By Spearman's correlation: their default is a structural similarity over the flattened map."""
+@pytest.mark.parametrize("likeness", ["spearman", "ssim"])
+def test_random_logit_is_the_same_for_the_same_class(quantus, asked, classifier, pixels, monkeypatch, likeness):
+    """Their default is a structural similarity over the map as one row of numbers, which has no places."""
     others = other_classes(pixels, TARGETS, 3)
     among = [[c for c in range(3) if c != int(t)].index(int(o)) for t, o in zip(TARGETS, others, strict=True)]
     monkeypatch.setattr(np.random, "randint", lambda *_: np.array(among))
     first = our_gradcam(classifier, pixels, TARGETS)
-    metric = quantus.RandomLogit(similarity_func=quantus.similarity_func.correlation_spearman, num_classes=3, **plain())
+    by = quantus.similarity_func.correlation_spearman if likeness == "spearman" else structural_on_pixels
+    metric = quantus.RandomLogit(similarity_func=by, num_classes=3, **plain())
     theirs = asked(metric, explain_func=gradcam_of_theirs, a_batch=first[:, None].numpy())
-    ours = METRICS["random-logit"].run(classifier, pixels, first, TARGETS, explainer=our_gradcam)
+    ours = METRICS["random-logit"].run(classifier, pixels, first, TARGETS, explainer=our_gradcam, likeness=likeness)
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
-    np.testing.assert_allclose(ours, spearman(first, our_gradcam(classifier, pixels, others)), atol=1e-6)
+    if likeness == "spearman":
+        np.testing.assert_allclose(ours, spearman(first, our_gradcam(classifier, pixels, others)), atol=1e-6)
 
 
 def test_road_fills_in_as_quantus_does(quantus, maps, pixels):

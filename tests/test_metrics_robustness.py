@@ -2,15 +2,18 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from metric_networks import lot_maps, pictures, red_sum, sharp
 
 from xaihub.agreement import agreement
 from xaihub.cams import several
+from xaihub.errors import UnknownNameError
 from xaihub.explaining import METHODS
 from xaihub.metrics import METRICS, baseline_explainer, explainer_of
-from xaihub.metrics.randomisation import layers_with_weights, other_classes, randomised, similarities, spearman
+from xaihub.metrics.likeness import spearman, structural
+from xaihub.metrics.randomisation import layers_with_weights, other_classes, randomised, similarities
 from xaihub.metrics.robustness import noisy_copies
 
 TARGETS = torch.tensor([0, 1, 2])
@@ -143,6 +146,52 @@ def test_a_map_that_does_not_depend_on_the_network_is_found_out():
         assert edges.tolist() == pytest.approx([1.0] * 3)
     cascading = METRICS["cascading-randomisation"].run
     assert float(cascading(classifier, pixels, lot_maps(), TARGETS, explainer=explainer_of("gradcam")).mean()) < 0.6
+
+
+def loops_structural(one, other):
+    """Equation 13 of Wang et al. (2004), window by window."""
+    one, other = one.double().numpy(), other.double().numpy()
+    span = max(one.max(), other.max()) - min(one.min(), other.min())
+    c1, c2, found = (0.01 * span) ** 2, (0.03 * span) ** 2, []
+    for top in range(one.shape[0] - 6):
+        for left in range(one.shape[1] - 6):
+            a, b = (each[top : top + 7, left : left + 7].ravel() for each in (one, other))
+            (va, vab), (_, vb) = np.cov(a, b)
+            found.append(
+                (2 * a.mean() * b.mean() + c1)
+                * (2 * vab + c2)
+                / ((a.mean() ** 2 + b.mean() ** 2 + c1) * (va + vb + c2))
+            )
+    return np.mean(found)
+
+
+def test_structural_similarity_is_what_loops_find():
+    first, second = lot_maps(4, seed=1) - 0.3, lot_maps(4, seed=2) - 0.5
+    second[0], second[1], second[2] = first[0], 0.4 - first[1], 0.9 * first[2]
+    found = structural(first, second)
+    expected = [loops_structural(one, other) for one, other in zip(first, second, strict=True)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    assert float(found[0]) == pytest.approx(1.0)
+    assert float(found[1]) < 0
+    assert structural(torch.ones(1, 8, 8), first[:1, :8, :8]).isnan().all()
+    assert float(structural(first[:1], torch.zeros_like(first[:1]))) < 0.1
+    with pytest.raises(ValueError, match="smaller than a window"):
+        structural(torch.ones(1, 6, 9), torch.ones(1, 6, 9))
+
+
+def test_maps_are_compared_by_structure_whatever_their_grid_and_scale():
+    classifier, pixels = sharp(), pictures()
+
+    def explainer(_classifier, pixels, targets):
+        coarse = torch.nn.functional.avg_pool2d(pixels[:, 0], 8)
+        return coarse * (1 + 10 * (targets % 2))[:, None, None]  # another class's is the same, ten times as hot
+
+    run = METRICS["random-logit"].run
+    found = run(classifier, pixels, lot_maps(), torch.tensor([0, 1, 2]), explainer=explainer, likeness="ssim")
+    assert found.tolist() == pytest.approx([1.0] * 3)
+    for name in ("random-logit", "cascading-randomisation", "independent-randomisation"):
+        with pytest.raises(UnknownNameError, match=r"'mse'.*spearman, ssim"):
+            METRICS[name].run(classifier, pixels, lot_maps(), TARGETS, explainer=explainer, likeness="mse")
 
 
 def test_random_logit_finds_the_map_that_is_the_same_for_every_class():

@@ -114,7 +114,7 @@ def metrics_named(texts: Sequence[str] | None) -> Metrics:
                     f"{name} has no setting {setting!r}.{nearest_name(setting, known)} It has:"
                     f" {', '.join(known) or 'none'}."
                 )
-            settings[setting] = _value(value, text)
+            settings[setting] = value if isinstance(known[setting], str) else _value(value, text)
         found[name] = settings
     return found
 

@@ -11,15 +11,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xaihub.agreement import ranks
 from xaihub.classifier import Classifier
 from xaihub.metrics.answering import checked, seed_of
-from xaihub.metrics.subsets import correlation
+from xaihub.metrics.likeness import Likeness, comparing
 from xaihub.metrics.table import Explainer, metric
 
 __all__ = [
     "STAGES", "cascading_randomisation", "independent_randomisation", "layers_with_weights", "other_classes",
-    "random_logit", "randomised", "similarities", "spearman",
+    "random_logit", "randomised", "similarities",
 ]  # fmt: skip
 
 Order = Literal["cascading", "independent"]
@@ -42,23 +41,26 @@ def cascading_randomisation(
     *,
     explainer: Explainer,
     stages: int | None = STAGES,
+    likeness: Likeness = "spearman",
     seed: int = 0,
 ) -> Tensor:
     """Mean likeness of the raw map to that of the network without its weights, lost from the top down.
 
-    Spearman's rank correlation, averaged over the stages (Adebayo et al., 2018, arXiv:1810.03292, section 3.1). Near 0
-    is good: a map that stays although the network knows nothing any more does not show what it knew. Signed, as the
-    paper's second comparison. `heatmaps` are asked of the explainer again, raw.
+    Averaged over the stages (Adebayo et al., 2018, arXiv:1810.03292, section 3.1). Near 0 is good: a map that stays
+    although the network knows nothing any more does not show what it knew. `heatmaps` are asked of the explainer again,
+    raw and signed.
 
     Args:
         explainer: what made the maps.
         stages: how many states of the network are asked about; None for one after each layer.
+        likeness: "spearman", the rank correlation, or "ssim", the structural similarity of the maps as large as the
+            pixels: the paper's two.
 
     Returns:
         (N,), each in [-1, 1]; not a number where the raw map is flat.
     """
     checked(pixels, heatmaps, targets)
-    return similarities(classifier, pixels, targets, explainer, "cascading", stages, seed).mean(1)
+    return similarities(classifier, pixels, targets, explainer, "cascading", stages, likeness, seed).mean(1)
 
 
 @metric(
@@ -76,20 +78,21 @@ def independent_randomisation(
     *,
     explainer: Explainer,
     stages: int | None = STAGES,
+    likeness: Likeness = "spearman",
     seed: int = 0,
 ) -> Tensor:
     """Mean likeness of the raw map to that of the network of which one layer at a time lost its weights.
 
-    Spearman's rank correlation, averaged over the layers (Adebayo et al., 2018, arXiv:1810.03292, section 3.2).
+    Averaged over the layers (Adebayo et al., 2018, arXiv:1810.03292, section 3.2).
 
     Args:
-        explainer, stages: as in `cascading_randomisation`; here each stage is one layer, evenly spaced.
+        explainer, stages, likeness: as in `cascading_randomisation`; here each stage is one layer, evenly spaced.
 
     Returns:
         (N,), each in [-1, 1]; not a number where the raw map is flat.
     """
     checked(pixels, heatmaps, targets)
-    return similarities(classifier, pixels, targets, explainer, "independent", stages, seed).mean(1)
+    return similarities(classifier, pixels, targets, explainer, "independent", stages, likeness, seed).mean(1)
 
 
 @metric("random-logit", higher_is_better=False, category="randomisation", title="Random logit", needs=("explainer",))
@@ -100,16 +103,16 @@ def random_logit(
     targets: Tensor,
     *,
     explainer: Explainer,
+    likeness: Likeness = "spearman",
     seed: int = 0,
 ) -> Tensor:
     """Likeness of the raw map to that of another class, drawn by lot.
 
-    (Sixt et al., 2020, arXiv:1912.09818, section 4; by Spearman's rank correlation, where the paper has SSIM.) Low is
-    good: a map that is the same for every class does not say why this one. `heatmaps` are asked of the explainer again,
-    raw.
+    (Sixt et al., 2020, arXiv:1912.09818, section 4; the paper has SSIM.) Low is good: a map that is the same for every
+    class does not say why this one. `heatmaps` are asked of the explainer again, raw.
 
     Args:
-        explainer: what made the maps.
+        explainer, likeness: as in `cascading_randomisation`.
 
     Returns:
         (N,), each in [-1, 1]; not a number where the raw map is flat.
@@ -117,7 +120,7 @@ def random_logit(
     checked(pixels, heatmaps, targets)
     others = other_classes(pixels, targets, len(classifier.labels), seed)
     both = explainer(classifier, torch.cat([pixels, pixels]), torch.cat([targets, others]))
-    return spearman(*both.cpu().chunk(2))
+    return comparing(likeness, pixels)(*both.cpu().chunk(2))
 
 
 def similarities(
@@ -127,12 +130,14 @@ def similarities(
     explainer: Explainer,
     order: Order = "cascading",
     stages: int | None = STAGES,
+    likeness: Likeness = "spearman",
     seed: int = 0,
 ) -> Tensor:
     """(N, L), how alike each picture's raw map stays as the network loses its weights, stage by stage."""
+    alike = comparing(likeness, pixels)
     first = explainer(classifier, pixels, targets).cpu()
     states = randomised(classifier, order, stages, seed)
-    found = [spearman(first, explainer(state, pixels, targets).cpu()) for _, state in states]
+    found = [alike(first, explainer(state, pixels, targets).cpu()) for _, state in states]
     if not found:
         raise ValueError(f"{classifier.repo_id} has no layer whose weights can be drawn anew (`reset_parameters`).")
     return torch.stack(found, dim=1)
@@ -177,18 +182,6 @@ def other_classes(pixels: Tensor, targets: Tensor, classes: int, seed: int = 0) 
     ]
     others = torch.stack(drawn).to(targets)
     return others + (others >= targets)
-
-
-def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """(N,), Spearman's rank correlation of maps (N, h, w) with others.
-
-    Not a number where the first is flat. Where only the second is, nothing of the order is left: 0.
-    """
-    ordered = [
-        torch.stack([torch.from_numpy(ranks(one.flatten().numpy())) for one in maps]) for maps in (first, second)
-    ]
-    flat = second.flatten(1).amax(1) == second.flatten(1).amin(1)
-    return torch.where(flat & (first.flatten(1).amax(1) > first.flatten(1).amin(1)), 0.0, correlation(*ordered))
 
 
 def _spaced(count: int, stages: int | None) -> list[int]:
