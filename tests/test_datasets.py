@@ -7,7 +7,8 @@ from tiny_datasets import COLOURS, TOKEN, class_folders, features, plain, png, p
 
 from xaihub import datasets as room
 from xaihub import open_dataset
-from xaihub.datasets import from_pairs
+from xaihub.datasets import from_pairs, splits_of
+from xaihub.datasets.splits import Source
 from xaihub.errors import AccessDeniedError, DatasetError, RepoNotFoundError
 
 ROWS = {"image": [plain(name) for name in COLOURS] * 2, "label": [0, 1, 2] * 2}
@@ -62,6 +63,41 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path):
     (folder / "blue" / "same.png").symlink_to(folder / "red" / "0.png")  # one that stays inside is
 
     assert [label for label, _ in seen(open_dataset(folder))] == ["blue", "blue", "red"]
+
+
+def test_folders_that_are_splits_are_not_taken_for_classes(tmp_path):
+    """As the datasets of half of all tutorials lie."""
+    folder = tmp_path / "colours"
+    write(folder / "val", class_folders(blue=1, red=2))
+    write(folder / "Train", class_folders(blue=3, red=4))
+
+    assert splits_of(folder) == ["train", "validation"]
+    train, rest = open_dataset(folder), open_dataset(folder, split="validation", limit=2)
+    assert Counter(label for label, _ in seen(train)) == {"blue": 3, "red": 4}
+    assert (train.name, train.split, train.label_names) == ("colours", "train", ("blue", "red"))
+    assert Counter(label for label, _ in seen(rest)) == {"blue": 1, "red": 1}
+    assert Source(folder).to_measure() == "validation"
+    with pytest.raises(RepoNotFoundError):
+        splits_of(folder, local=False)  # a visitor sees no folder of this machine
+    with pytest.raises(DatasetError, match=r"has no split 'test'\. It has: train, validation\."):
+        open_dataset(folder, split="test")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["train/red/0.png", "ship/red/0.png"],  # means of transport
+        ["train/0.png", "test/red/0.png"],  # one holds pictures itself, so both are classes
+        ["val/red/0.png", "dev/red/0.png"],  # both would be the split validation
+    ],
+)
+def test_folders_that_may_be_classes_are_classes(tmp_path, files):
+    folder = write(tmp_path, dict.fromkeys(files, png("red")))
+
+    assert splits_of(folder) == []
+    assert set(open_dataset(folder).label_names) == {name.split("/")[0] for name in files}
+    with pytest.raises(DatasetError, match="is a folder of class folders, which has none"):
+        open_dataset(folder, split="train")
 
 
 def test_a_limit_draws_evenly_from_the_classes_the_same_rows_for_the_same_seed(tmp_path):

@@ -44,14 +44,15 @@ def open_dataset(
     local: bool = True,
     progress: Progress = silent,
 ) -> LabelledPictures:
-    """The labelled pictures of a folder of class folders, of a dataset folder, or of a dataset on the Hub.
+    """The labelled pictures of a folder of class folders or of splits of them, of a dataset folder, or of the Hub.
 
     With a `limit` the rows are drawn by seed, the same number from each class as far as it has them.
 
     Args:
         source: a folder of class folders, a folder that scripts/build_dataset.py wrote, or a dataset's id.
         config: of a Hub dataset; the first if not given.
-        split: of a Hub dataset or a dataset folder; the first if not given, preferring "train".
+        split: of a Hub dataset or a folder of splits; the first if not given, preferring "train". Folders called val
+            or dev are the split validation, as the datasets library calls them.
         labels: only pictures of these classes; they are chosen before the limit is counted.
         label_column: of a Hub dataset; found by its kind and name if not given.
         local: whether a folder on this machine may be named; never for a visitor.
@@ -65,7 +66,7 @@ def open_dataset(
     if local and (folder := folder_named(str(source))):
         if is_dataset_folder(folder):
             return open_dataset_folder(folder, split, limit=limit, seed=seed, labels=labels)
-        return open_class_folders(folder, limit, seed, labels)
+        return open_class_folders(folder, split, limit, seed, labels)
     wanted = Wanted(config, split, revision, labels, label_column, limit, seed)
     repo_id = hub.clean_repo_id(str(source))
     return open_hub_dataset(repo_id, wanted, token=token, stream_beyond=LARGEST_DOWNLOAD, progress=progress)

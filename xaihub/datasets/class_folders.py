@@ -1,4 +1,4 @@
-"""Pictures in folders: one folder a class, or one folder of them all."""
+"""Pictures in folders: one folder a class, one such folder a split, or one folder of them all."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -7,20 +7,62 @@ from pathlib import Path
 from xaihub.datasets.pictures import LabelledPictures, Source, draw, drawn, refuse_unknown_labels, same
 from xaihub.errors import DatasetError
 
-__all__ = ["open_class_folders", "open_flat_folder"]
+__all__ = ["open_class_folders", "open_flat_folder", "split_folders"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+_SPLITS = {
+    name: split
+    for split, names in {
+        "train": ("train", "training"),
+        "validation": ("validation", "valid", "val", "dev"),
+        "test": ("test", "testing", "eval", "evaluation"),
+    }.items()
+    for name in names
+}  # how the datasets library calls what a folder's name says
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Split -> its folder of class folders, train, validation and test in that order; none where folders are classes.
+
+    Folders are splits if all of them are called so, hold folders with pictures, and no pictures beside these: else
+    somebody would be told what tells "train" from "val", where ants and bees were meant.
+    """
+    inside = _folders(folder)
+    named = {_SPLITS.get(child.name.lower(), ""): child for child in inside}
+    if not inside or "" in named or len(named) < len(inside) or not all(map(_holds_classes, inside)):
+        return {}
+    return {split: named[split] for split in dict.fromkeys(_SPLITS.values()) if split in named}
+
+
+def _holds_classes(folder: Path) -> bool:
+    beside = any(path.suffix.lower() in _SUFFIXES for path in folder.iterdir())
+    return not beside and any(next(_pictures(child), None) for child in _folders(folder))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def open_class_folders(
-    folder: Path, limit: int | None, seed: int, labels: Sequence[str] | None = None
+    folder: Path, split: str | None, limit: int | None, seed: int, labels: Sequence[str] | None = None
 ) -> LabelledPictures:
     """The pictures of a folder of class folders; `labels` names the classes that are wanted, if not all are.
 
+    Args:
+        split: of a folder of splits; train, or else the first, if none is named.
+
     Raises:
-        DatasetError: there are none.
+        DatasetError: there are none, or there is no such split.
     """
-    classes = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    name = folder.resolve().name
+    if splits := split_folders(folder):
+        split = split or next(iter(splits))
+        if split not in splits:
+            raise DatasetError(f"{str(folder)!r} has no split {split!r}. It has: {', '.join(splits)}.")
+        folder = splits[split]
+    elif split is not None:
+        raise DatasetError(f"{str(folder)!r} has no split {split!r}. It is a folder of class folders, which has none.")
+    classes = [child.name for child in _folders(folder)]
     found: list[Source] = [
         (str(path.relative_to(folder)), name, partial(same, path))
         for name in classes
@@ -36,7 +78,7 @@ def open_class_folders(
         names = tuple(name for name in names if name in labels)
         found = [source for source in found if source[1] in names]
     chosen = draw(found, limit, seed)
-    return LabelledPictures(folder.resolve().name, chosen, names, note=drawn(len(chosen), len(found)))
+    return LabelledPictures(name, chosen, names, split=split, note=drawn(len(chosen), len(found)))
 
 
 def open_flat_folder(folder: Path, *, limit: int | None = None, seed: int = 0) -> LabelledPictures:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xaihub import hub
+from xaihub.datasets.class_folders import split_folders
 from xaihub.datasets.dataset_folder import is_dataset_folder, split_names
 from xaihub.datasets.from_hub import hub_splits
 from xaihub.datasets.pictures import LabelledPictures
@@ -15,16 +16,24 @@ __all__ = ["Source", "splits_of"]
 
 
 def splits_of(
-    source: str | Path, *, config: str | None = None, revision: str | None = None, token: hub.Token = None
+    source: str | Path,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    token: hub.Token = None,
+    local: bool = True,
 ) -> list[str]:
     """The names of its splits, train first where there is one; none for a folder of class folders.
+
+    Args:
+        local: whether a folder on this machine may be named; never for a visitor.
 
     Raises:
         DatasetError: it cannot be read as a dataset.
         HubError: it does not exist, or the Hub does not answer.
     """
-    if folder := folder_named(str(source)):
-        return split_names(folder) if is_dataset_folder(folder) else []
+    if local and (folder := folder_named(str(source))):
+        return split_names(folder) if is_dataset_folder(folder) else list(split_folders(folder))
     return hub_splits(hub.clean_repo_id(str(source)), config=config, revision=revision, token=token)
 
 

@@ -116,7 +116,7 @@ class AuditDesk:
         first = of(None)
         if alone:
             return first, []
-        splits = [split for split in splits_of(name, token=asks_with) if split != first.split]
+        splits = [split for split in splits_of(name, token=asks_with, local=False) if split != first.split]
         return first, [of(split) for split in splits]
 
     def _starter(self, limit: int) -> "LabelledPictures":
