@@ -104,3 +104,20 @@ def test_adcc_of_a_map_that_is_hot_everywhere_is_nothing():
     ones = torch.ones(3, *SIZE)
     found = METRICS["adcc"].run(sharp(), pictures(), ones, TARGETS, explainer=lambda *_: ones)
     assert found.tolist() == [0.0] * 3
+
+
+def test_adcc_is_known_on_paper_for_the_perfect_and_the_worst_map():
+    """A red square is all that is said: its own map keeps it, is as dark as can be, and comes out the same again."""
+    classifier, pixels = red_sum(), torch.zeros(1, 3, *SIZE)
+    pixels[:, 0, 6:12, 8:16] = 1
+    perfect = pixels[:, 0]
+
+    def red(_classifier, pixels, _targets):
+        return pixels[:, 0]
+
+    def adcc(maps):
+        return float(METRICS["adcc"].run(classifier, pixels, maps, torch.tensor([0]), explainer=red))
+
+    assert adcc(perfect) == pytest.approx(3 / (1 / 1 + 1 / (1 - 48 / 768) + 1 / 1), abs=1e-4)
+    assert adcc(1 - perfect) == 0  # nothing is left to be explained
+    assert 0 < adcc(lot_maps(1)) < 0.9 * adcc(perfect)

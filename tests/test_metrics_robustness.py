@@ -213,6 +213,14 @@ def test_random_logit_of_two_classes_that_are_opposites_is_known_on_paper():
     assert found.tolist() == pytest.approx([-1.0, -1.0])
 
 
+def test_random_logit_equals_its_equation_in_plain_loops():
+    classifier, pixels, explainer = sharp(), pictures(), explainer_of("gradcam")
+    found = METRICS["random-logit"].run(classifier, pixels, lot_maps(), TARGETS, explainer=explainer, seed=4)
+    for i, other in enumerate(other_classes(pixels, TARGETS, 3, seed=4)):
+        maps = [explainer(classifier, pixels[i : i + 1], torch.tensor([int(c)]))[0] for c in (TARGETS[i], other)]
+        assert float(found[i]) == pytest.approx(agreement([one.numpy() for one in maps])[0, 1], abs=1e-5)
+
+
 def test_the_other_class_is_never_the_target_and_is_the_pictures_own():
     pixels = pictures(40)
     targets = torch.arange(40) % 3
