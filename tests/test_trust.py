@@ -15,6 +15,7 @@ from xaihub.errors import TargetLayerError, UnknownNameError
 from xaihub.maps import map_method
 from xaihub.metrics import baseline_maps
 from xaihub.synthetic import paper_pets
+from xaihub.trusting.checks import by_lot, depends_on_picture
 from xaihub.trusting.faithfulness import LOTS, PARTS, STEPS, Faithfulness, faithfulness, share_as_good, veil
 from xaihub.trusting.record import Check, Trust
 
@@ -88,6 +89,55 @@ def test_what_one_map_by_lot_deletes_its_reversal_inserts():
     assert found.lost == pytest.approx(1 - 0.3 / 0.9)
     assert share_as_good(found) == 0
     assert share_as_good(dataclasses.replace(found, insertion=0.35)) == 0.5  # 0.4 and 0.2, of 0.4, -0.4, -0.2, 0.2
+
+
+def measured(**figures) -> Faithfulness:
+    usual = Faithfulness(0.9, 0.1, 0.3, 0.2, 0.8, ((0.3, 0.7), (0.6, 0.4)), 27)
+    return dataclasses.replace(usual, **figures)
+
+
+def test_an_answer_that_stays_without_the_picture_hardly_depends_on_it_unless_its_parts_matter():
+    goes = depends_on_picture(measured(), "cat")
+    assert (goes.outcome, goes.sentence) == (
+        "good", "Without anything to recognise (in its mean colour alone), 'cat' falls from 90% to 30%.",
+    )  # fmt: skip
+    stays = depends_on_picture(measured(veiled=0.83, deletion=0.85), "cat")
+    assert stays.outcome == "bad"
+    assert "(blurred to 5 x 5 colours) 'cat' still has 83%, where it has 90% with the picture" in stays.sentence
+    usual = depends_on_picture(measured(veiled=0.83, deletion=0.11), "cat")
+    assert usual.outcome == "care"
+    assert "what is answered where nothing is known" in usual.sentence
+    assert "with the hottest parts veiled it keeps 11%" in usual.sentence
+
+
+def test_another_class_may_rise_without_the_picture_and_the_answer_may_not():
+    rises = measured(probability=0.1, veiled=0.4, deletion=0.3)
+    assert depends_on_picture(rises, "cat").outcome == "bad"
+    other = depends_on_picture(rises, "cat", is_answer=False)
+    assert other.outcome == "care"
+    assert "rises from 10% to 40%: the picture speaks against it" in other.sentence
+
+
+def test_a_verdict_by_less_than_random_maps_differ_is_said_to_be():
+    close, clear = by_lot(measured(deletion=0.51)), by_lot(measured(deletion=0.8, insertion=0.2))
+    assert (close.outcome, clear.outcome) == ("bad", "bad")
+    assert "smaller than between random maps" in close.sentence
+    assert "smaller than between random maps" not in clear.sentence
+
+
+def test_of_a_class_that_nobody_speaks_of_it_is_not_asked_whether_its_map_is_faithful(starter, pets):
+    """Of one per cent nothing can be taken away; a veil gives such a class more than the picture does."""
+    query = Query(starter, pets[0])
+    said = starter.probabilities(query.logits)
+    assert float(said.min()) < 0.01
+    card = trust(Query(starter, pets[0], target=int(said.argmin())))
+    assert card.findings["positive"]
+    assert card.verdict == "care"
+    assert "Veiling parts has next to nothing to take away" in card.sentence
+    assert "deletion" not in card.findings
+    assert [check.name for check in card.checks].count("Better than chance") == 1
+    likely = trust(Query(starter, pets[0], target=query.target))
+    assert "deletion" in likely.findings
 
 
 def test_the_starter_passes_and_its_reversed_map_does_not(starter, pets, upside_down):

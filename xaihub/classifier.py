@@ -25,6 +25,7 @@ from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named
 __all__ = ["Classifier", "read_logits"]
 
 Activation = Literal["softmax", "sigmoid"]
+_FEW_CLASSES = 12  # so many are all named where one of them was meant
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,10 +203,9 @@ class Classifier:
             if target in self.labels:
                 return self.labels.index(target)
             if not target.lstrip("-").isdigit():
-                near = nearest_name(target, list(self.labels))
-                raise UnknownNameError(
-                    f"{self.repo_id} has no class {target!r}.{near} It has {len(self.labels)} classes."
-                )
+                near, count = nearest_name(target, list(self.labels)), len(self.labels)
+                they = f": {', '.join(self.labels)}" if count <= _FEW_CLASSES else ""
+                raise UnknownNameError(f"{self.repo_id} has no class {target!r}.{near} It has {count} classes{they}.")
         if not 0 <= int(target) < len(self.labels):
             raise UnknownNameError(f"{self.repo_id} has classes 0 to {len(self.labels) - 1}, so not {target}.")
         return int(target)

@@ -17,7 +17,7 @@ from xaihub.index.scanning import candidates, scan
 __all__ = ["OftenRead", "product_of_numbers"]
 
 BLOCK = 65_536  # rows that are rounded together: 512 numbers of them are 32 MB
-_OFTEN = 3  # readings before a block is rounded, which takes as long as forty
+_OFTEN = 8  # readings before a block is rounded, which takes as long as forty
 _AT_ONCE = 4_096  # rows that are widened at a time for it: 512 numbers of them are 8 MB
 _WHOLE = 64  # the product reads that many numbers of a row at once, and beyond the row if there are fewer
 _AGAIN = 512  # rows that lie closer together than whole numbers tell: so many are looked at once more

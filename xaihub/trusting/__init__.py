@@ -10,6 +10,7 @@ A score never says that a classifier is right, nor that people trust it rightly:
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 import xaihub.explaining  # noqa: F401  every method has been registered
 from xaihub.errors import TargetLayerError
@@ -19,7 +20,16 @@ from xaihub.methods import METHODS, Query
 from xaihub.metrics.baselines import NO_LAYER
 from xaihub.progress import Progress, silent
 from xaihub.records import Evidence
-from xaihub.trusting.checks import agreeing, at_an_edge, by_lot, depends_on_picture, head_replaced, twins_agree
+from xaihub.trusting.checks import (
+    Findings,
+    agreeing,
+    at_an_edge,
+    by_lot,
+    depends_on_picture,
+    hardly_an_answer,
+    head_replaced,
+    twins_agree,
+)  # fmt: skip
 from xaihub.trusting.faithfulness import Faithfulness, faithfulness
 from xaihub.trusting.record import Check, Trust, Verdict
 
@@ -59,14 +69,12 @@ def trust(
         return Trust(method, label, "do not rely", (Check("There is heat", "bad", why),), {"positive": False})
     size = (query.view.pixels.shape[2], query.view.pixels.shape[3])
     heat = enlarged(torch.from_numpy(evidence.raw)[None].nan_to_num(), size)[0]
-    layer = query.classifier.target_layer
-    grid = (layer.grid[0], layer.grid[1]) if layer is not None else NO_LAYER
-    found = faithfulness(query.classifier, query.view.pixels, heat, query.target, grid=grid, progress=progress)
-    findings = _figures(found)
+    findings: Findings = {"positive": True}
+    depends, chance = _faithful(query, heat, findings, progress)
     asked = [
-        depends_on_picture(found, label),
+        depends,
         at_an_edge(query, torch.from_numpy(evidence.heatmap), findings),
-        by_lot(found),
+        chance,
         head_replaced(query, method, findings),
         agreeing(query, method, heat, findings),
         twins_agree(query, findings),
@@ -75,12 +83,23 @@ def trust(
     return Trust(method, label, _verdict(checks), checks, findings)
 
 
+def _faithful(query: Query, heat: Tensor, findings: Findings, progress: Progress) -> tuple[Check | None, Check]:
+    """Whether the class depends on the picture, and the map (H, W) is better than chance."""
+    if scarce := hardly_an_answer(query):
+        return None, scarce
+    layer, label = query.classifier.target_layer, query.classifier.labels[query.target]
+    grid = (layer.grid[0], layer.grid[1]) if layer is not None else NO_LAYER
+    found = faithfulness(query.classifier, query.view.pixels, heat, query.target, grid=grid, progress=progress)
+    findings |= _figures(found)
+    return depends_on_picture(found, label, is_answer=query.target == int(query.logits.argmax())), by_lot(found)
+
+
 def _verdict(checks: Sequence[Check]) -> Verdict:
     outcomes = {check.outcome for check in checks}
     return "do not rely" if "bad" in outcomes else "care" if "care" in outcomes else "passed"
 
 
-def _figures(found: Faithfulness) -> dict[str, float | str | bool | None]:
+def _figures(found: Faithfulness) -> Findings:
     return {
         "probability": found.probability,
         "veiled": found.veiled,
@@ -90,6 +109,5 @@ def _figures(found: Faithfulness) -> dict[str, float | str | bool | None]:
         "by lot": found.by_lot,
         "gain": found.gain,
         "spread by lot": found.spread,
-        "positive": True,
         "passes": found.passes,
     }

@@ -1,7 +1,7 @@
 """The questions that a trust card asks of a map; each gives an outcome and a sentence with its figures."""
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import median, pstdev
 
 import numpy as np
 import torch
@@ -13,14 +13,18 @@ from xaihub.maps import enlarged
 from xaihub.methods import METHODS, Query
 from xaihub.metrics.answering import seed_of
 from xaihub.passes import target_layer_of
-from xaihub.trusting.faithfulness import Faithfulness, in_parts, share_as_good
+from xaihub.trusting.faithfulness import VEILED, Faithfulness, in_parts, share_as_good
 from xaihub.trusting.record import CHANCE, Check
 
-__all__ = ["agreeing", "at_an_edge", "by_lot", "depends_on_picture", "head_replaced", "twins_agree"]
+__all__ = [
+    "Findings", "agreeing", "at_an_edge", "by_lot", "depends_on_picture", "hardly_an_answer", "head_replaced",
+    "twins_agree",
+]  # fmt: skip
 
 Findings = dict[str, float | str | bool | None]
 
 LOST = 0.3  # of the probability must go with the picture: of networks with weights by lot it is 0.0 to 0.2
+SCARCE = 0.05  # the least probability of a class that is not the answer
 CLEAR = 1.64  # spreads of maps by lot: one in twenty of them reaches so far
 HEADS, UNCHANGED = 5, 0.8  # heads by lot, and the mean rank correlation from which a map does not depend on them
 AGREE = 0.5  # rank correlation
@@ -30,17 +34,43 @@ CORNER, EDGE, MOST = 0.25, 1 / 6, 0.5  # of a side; of the heat
 FEWEST_TWINS = 0.8  # how often neighbours should be answered alike
 
 
-def depends_on_picture(found: Faithfulness, label: str) -> Check:
-    """Whether there is anything to explain: the answer must go when the picture does."""
-    left = max(found.veiled, found.blank)
-    if found.lost >= LOST:
-        told = f"With the picture veiled, {label!r} falls from {_p(found.probability)} to {_p(left)}."
-        return Check("Depends on the picture", "good", told)
+def hardly_an_answer(query: Query) -> Check | None:
+    """That a class that is not the answer has next to no probability, of which veiling could take nothing; or None."""
+    classifier = query.classifier
+    said = classifier.probabilities(query.logits)
+    share = said[query.target].item()
+    if share >= SCARCE or query.target == int(said.argmax()):
+        return None
     return Check(
-        "Depends on the picture",
+        CHANCE,
+        "care",
+        f"The classifier gives {classifier.labels[query.target]!r} only {_p(share)} here. Veiling parts has next to"
+        " nothing to take away, so whether the map is better than chance was not asked.",
+    )
+
+
+def depends_on_picture(found: Faithfulness, label: str, *, is_answer: bool = True) -> Check:
+    """Whether there is anything to explain: the answer must go when the picture does, or when its hot parts do.
+
+    Another class than the answer may also rise without the picture: then the picture speaks against it.
+    """
+    name, left = "Depends on the picture", max(found.veiled, found.blank)
+    how = f"blurred to {VEILED} x {VEILED} colours" if found.veiled >= found.blank else "in its mean colour alone"
+    nothing = f"ithout anything to recognise ({how})"
+    if found.lost >= LOST:
+        return Check(name, "good", f"W{nothing}, {label!r} falls from {_p(found.probability)} to {_p(left)}.")
+    if not is_answer and left > found.probability:
+        told = f"W{nothing}, {label!r} rises from {_p(found.probability)} to {_p(left)}: the picture speaks against it."
+        return Check(name, "care", told)
+    kept = f"w{nothing} {label!r} still has {_p(left)}, where it has {_p(found.probability)} with the picture"
+    if found.deletion <= (1 - LOST) * found.probability:
+        told = f"{kept[0].upper()}{kept[1:]}: it may be what is answered where nothing is known. The picture matters"
+        return Check(name, "care", f"{told} all the same: with the hottest parts veiled it keeps {_p(found.deletion)}.")
+    return Check(
+        name,
         "bad",
-        f"The answer hardly depends on the picture: with all of it veiled, {label!r} still has {_p(left)} of"
-        f" {_p(found.probability)}, so there is little that a map could explain.",
+        f"The answer hardly depends on the picture: {kept}, and {_p(found.deletion)} with the hottest parts veiled, so"
+        " there is little that a map could explain.",
     )
 
 
@@ -53,7 +83,9 @@ def by_lot(found: Faithfulness) -> Check:
     as_good = share_as_good(found)
     clear = found.gain >= CLEAR * found.spread and as_good == 0
     if found.deletion >= found.by_lot or found.gain <= 0:
-        return Check(CHANCE, "bad", f"Deletion does no better than a random map: {fall}.")
+        close = abs(found.deletion - found.by_lot) < pstdev(found.deletions_by_lot)
+        doubt = ", though the difference is smaller than between random maps" if close else ""
+        return Check(CHANCE, "bad", f"Deletion does no better than a random map{doubt}: {fall}.")
     if not clear:
         return Check(CHANCE, "care", f"Some random maps do nearly as well: {fall}.")
     return Check(CHANCE, "good", f"{fall[0].upper()}{fall[1:]}.")
@@ -182,9 +214,7 @@ def twins_agree(query: Query, findings: Findings) -> Check | None:
     if value is None:
         return None
     findings["twins agree"] = value
-    told = (
-        f"The three nearest references are answered as the picture is in {value:.0%} of {measured.get('n', 0)} pictures"
-    )
+    told = f"Of {measured.get('n', 0)} other pictures, {value:.0%} are answered as their three nearest references are"
     spread = f" ({low:.0%} to {high:.0%})" if low is not None and high is not None else ""
     return Check("Twins", "good" if value >= FEWEST_TWINS else "care", f"{told}{spread}.")
 

@@ -16,6 +16,10 @@ CHECKING = (
     "How far this map can be relied on is being checked: parts of the picture are veiled, in its order and at random."
 )
 WAITS = "How far this map can be relied on was not checked: the button below does it."
+HOW = (
+    "Asked of this picture, but for the twins, with {passes} passes. The hottest tenth of the picture is veiled, then"
+    " three, five, seven and nine tenths; random parts likewise, ten times. "
+)
 SIGNS = {"passed": "✓", "care": "!", "do not rely": "✗"}
 CLASSES = {"passed": "xh-passed", "care": "xh-care", "do not rely": "xh-failed"}
 
@@ -37,15 +41,14 @@ def trust_shown(asked: Asked, desk: Trusting, *, waits: bool = False) -> str:
 
 
 def _card(known: "Trust") -> str:
-    reason = known.reason
+    reason, passes = known.reason, int(float(known.findings.get("passes") or 0))
+    how = HOW.format(passes=passes) if passes else ""
     return (
         f'<section class="xh-verdict-card {CLASSES[known.verdict]}" aria-label="Trust card" role="status">'
         f'<h3><span aria-hidden="true">{SIGNS[known.verdict]}</span> {escape(known.title)}</h3>'
         f"<p>{escape(reason[:1].upper() + reason[1:])}</p><details><summary>What was checked</summary>"
-        f'<ul>{"".join(map(_line, known.checks))}</ul><p class="xh-sub">Asked of this picture alone, with'
-        f" {int(float(known.findings.get('passes') or 0))} passes. The hottest tenth of the picture is veiled, then"
-        " three, five, seven and nine tenths; random parts likewise, ten times. None of this says that the"
-        " answer is right.</p></details></section>"
+        f'<ul>{"".join(map(_line, known.checks))}</ul><p class="xh-sub">{how}None of this'
+        " says that the answer is right.</p></details></section>"
     )
 
 
