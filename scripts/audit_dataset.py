@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xaihub import load_classifier, terminal
-from xaihub.auditing import MARK, audit
+from xaihub.auditing import MARK, AuditReport, audit, refuse_numbers
 from xaihub.folders import refuse_taken
 
 
@@ -23,13 +23,14 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     terminal.add_pictures(made, "the split to audit (default: train); the others are searched for near copies of it")
     made.add_argument("--model", help="a classifier's folder or Hub id, asked about every picture")
-    made.add_argument("--trials", type=int, default=100, help="pictures that are changed to see whether answers turn")
-    made.add_argument("--seed", type=int, default=0, help="of folds, permutations and of what is drawn")
+    made.add_argument("--trials", type=int, default=100, help="pictures changed to see whether answers turn; 0: none")
+    made.add_argument("--seed", type=int, default=0, help="of folds, permutations and of what is drawn: 0 or more")
     made.add_argument("--to", required=True, metavar="FOLDER", help="where the report goes")
     return made
 
 
 def work(arguments: argparse.Namespace) -> None:
+    refuse_numbers(arguments.trials, arguments.seed)
     progress, source = terminal.bar(), terminal.pictures_named(arguments)
     refuse_taken(Path(arguments.to), MARK)  # before anything is fetched
     splits = source.splits()
@@ -42,8 +43,18 @@ def work(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     folder = found.save(arguments.to)
     progress(1.0, "")
+    if found.skipped:
+        print(_unread(found))
     print(found.verdict)
     print(folder / "report.html")
+
+
+def _unread(found: AuditReport) -> str:
+    key, why = next(iter(found.skipped.items()))
+    count = f"1 picture could not be read and was left out: {key}"
+    if len(found.skipped) > 1:
+        count = f"{len(found.skipped):,} pictures could not be read and were left out, the first is {key}"
+    return f"{count} ({why})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

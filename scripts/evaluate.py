@@ -5,9 +5,10 @@ know nothing of the network, each with its interval.
     python scripts/evaluate.py --model OWNER/ONE OWNER/OTHER --data OWNER/PICTURES --to OWNER/RESULTS --cards
     python scripts/evaluate.py --model OWNER/ONE --data photos/ --boxes photos/boxes.csv --to results/
 
-Any classifier that xaihub opens, on any pictures; no labels are needed. `--to` is a folder or a dataset on the Hub. It
-gets report.html (a page that explains each of its numbers, offline), scores.csv, scores.md and data/*.parquet with a
-row for each score, beside the rows of earlier runs. A run that was stopped goes on where it was.
+Any classifier that xaihub opens, on any pictures; no labels are needed, so `--data` may also be a folder of pictures
+without class folders. `--to` is a folder or a dataset on the Hub. It gets report.html (a page that explains each of its
+numbers, offline), scores.csv, scores.md and data/*.parquet with a row for each score, beside the rows of earlier runs.
+A run that was stopped goes on where it was.
 """
 
 import argparse
@@ -38,8 +39,14 @@ def parser() -> argparse.ArgumentParser:
         help="where things are: file, classes, x0, y0, x1, y1 in pixels; then also whether maps find them",
     )  # fmt: skip
     made.add_argument("--references", help="a folder or a Hub id: then twins and counterfactuals are measured, too")
-    made.add_argument("--seed", type=int, default=0, help="of the random maps and the intervals (default: 0)")
-    made.add_argument("--no-pictures", action="store_true", help="show no pictures in the report")
+    made.add_argument(
+        "--seed", type=int, default=0, help="of the random maps and the intervals, 0 or more (default: 0)"
+    )
+    made.add_argument(
+        "--no-pictures",
+        action="store_true",
+        help="show no pictures in the report; on the Hub it never shows those of a folder",
+    )
     terminal.add_destination(made, "the report and the tables")
     made.add_argument("--cards", action="store_true", help="write a section into each model's own card, too")
     return made
@@ -47,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 def order_of(arguments: argparse.Namespace) -> Order:
     to_hub = isinstance(terminal.destination(arguments.to), str)
-    # into a folder of one's own any picture may go, onto the Hub those alone that are public
+    # into a folder of one's own any picture may go, onto the Hub those alone that are public there
     show = False if arguments.no_pictures else None if to_hub else True
     return Order(
         arguments.model, terminal.pictures_named(arguments), arguments.methods, metrics_named(arguments.metrics),

@@ -56,6 +56,29 @@ def test_a_dataset_of_the_hub_with_a_model_and_its_other_splits(main, hub, tmp_p
     assert held["interventions"]["grey"]["n"] == 3
 
 
+def test_pictures_that_could_not_be_read_are_counted_on_the_terminal(main, tmp_path, capsys):
+    data = write(tmp_path / "data", files() | {"fake/broken.png": b"no picture"})
+    assert main("--data", data, "--to", tmp_path / "audit") == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 picture could not be read and was left out: fake/broken.png (")
+    write(tmp_path / "data", {"real/cut.jpg": encoded(1, "JPEG")[:90]})
+    assert main("--data", data, "--to", tmp_path / "audit") == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 pictures could not be read and were left out, the first is fake/broken.png (")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [("--seed", -1, "A seed of -1"), ("--trials", -1, "-1 pictures cannot"), ("--limit", 2, "there are 2 ("),
+     ("--limit", 0, "A limit of 0")],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused_in_a_sentence(main, tmp_path, capsys, option, value, says):
+    data = write(tmp_path / "data", files())
+    assert main("--data", data, option, value, "--to", tmp_path / "audit") == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "audit").exists()
+
+
 def test_what_cannot_be_audited_is_refused_before_anything_is_written(main, tmp_path, capsys):
     data = write(tmp_path / "data", {"one/0.png": encoded(0, "PNG")})
     assert main("--data", data, "--to", tmp_path / "audit") == 2

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from tiny_datasets import write
 
 from xaihub import audit, explain, load_classifier, open_dataset
 from xaihub.auditing import MARK
-from xaihub.auditing.changes import Turned
+from xaihub.auditing.drawing import slices_shown
 from xaihub.auditing.findings import uses
 from xaihub.auditing.records import Link, Strength
-from xaihub.datasets import LabelledPictures
+from xaihub.auditing.trials import Turned
+from xaihub.datasets import LabelledPictures, from_pairs
 from xaihub.errors import CancelledError, DatasetError
 
 CATS = Path(__file__).parents[2] / "shared" / "data" / "cats_real_fake" / "train"
@@ -172,6 +174,38 @@ def test_a_dataset_of_one_label_is_refused(tmp_path):
         audit(folder)
 
 
+def test_of_few_pictures_it_says_that_they_are_too_few_and_how_many_it_takes(tmp_path):
+    def some(count: int, folder: str):
+        files = {
+            f"{label}/{i}.png": encoded(photograph(50 * (label == "b") + i)) for label in "ab" for i in range(count)
+        }
+        return audit(write(tmp_path / folder, files))
+
+    few = some(4, "few")
+    assert few.level == "few"
+    assert few.verdict.startswith("There are too few pictures to tell anything: of 8,")
+    assert "'a' has 4. Give more." in few.verdict
+    page = (few.save(tmp_path / "audit") / "report.html").read_text("utf-8")
+    assert "xh-is-few" in page
+    assert 'class="xh-audited xh-is-calm"' not in page
+    assert "No shortcut" not in page
+    held = json.loads((tmp_path / "audit" / MARK).read_text("utf-8"))
+    assert held["level"] == "few"
+    assert held["least_auc_that_would_be_found"] == 1.0
+    enough = some(few.needed, "enough")  # the number that it gave is about right
+    assert (enough.level, enough.needed) == ("calm", 0)
+    least = float(re.search(r"AUC above about ([\d.]+) can be found", enough.verdict)[1])
+    assert 0.8 < least < 0.95
+
+
+def test_few_pictures_of_which_some_are_copies_are_not_called_free_of_shortcuts():
+    train = [(str(i), "ab"[i % 2], photograph(i)) for i in range(8)]
+    report = audit(from_pairs("train", train), others=[from_pairs("test", train[:2])])
+    assert report.level == "caution"
+    assert report.findings[0].name == "copies"
+    assert "There are too few pictures to tell anything" in report.verdict
+
+
 def test_near_copies_are_found_across_splits_and_with_different_labels():
     def split(name: str, seeds: range) -> LabelledPictures:
         sources = [(f"{name}/{i}", "ab"[i % 2], lambda i=i: photograph(i)) for i in seeds]
@@ -219,6 +253,11 @@ def test_mistakes_that_go_with_a_nuisance_are_told_given_the_label():
     assert link.answers.auc > 0.9
     slices = [one for one in report.slices if one.by == "Label"]
     assert sum(one.count for one in slices) == 120
+    assert f"Each of the {len(report.slices)} slices has an interval that meets" in slices_shown(report)
+    assert "(bold)" not in slices_shown(report)
+    one, *rest = report.slices
+    odd = replace(report, slices=(replace(one, apart=True), *(replace(each, apart=False) for each in rest)))
+    assert f"1 of {len(odd.slices)} slices is apart from the rest (bold): the intervals do not" in slices_shown(odd)
     names, matrix = report.confusion
     assert names == ("a", "b")
     assert matrix.sum() == 120
@@ -245,11 +284,10 @@ def test_labels_that_the_classifier_does_not_know_are_no_mistakes():
 )
 def test_use_is_more_than_the_same_done_elsewhere(flips, count, control, expected):
     turned = {
-        "swapped corners": Turned("swapped corners", count, flips, 0),
-        "swapped sides": Turned("swapped sides", count, control, 0),
+        "swapped corners": Turned("swapped corners", count, frozenset(range(flips)), flips),
+        "swapped sides": Turned("swapped sides", count, frozenset(range(count - control, count)), control),
     }
-    strength = Strength(1.0, 0.9, 1.0, 0.01, 100)
-    words, use = uses(Link("corners", strength), turned)
+    words, use = uses(Link("corners", Strength(1.0, 0.9, 1.0, 0.01, 100)), turned)
     assert use is expected
     assert f"of {count} answers turn" in words
 

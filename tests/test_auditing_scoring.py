@@ -1,9 +1,11 @@
 """The areas, intervals and permutations of an audit, against plain loops and answers known on paper."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from xaihub.auditing.scoring import Asking, adjusted, dealt_together, design, told
+from xaihub.auditing.scoring import SURE, Asking, adjusted, dealt_together, design, least_found, needed, told
 
 
 def alone(count: int) -> list[list[int]]:
@@ -112,6 +114,35 @@ def test_of_twenty_nuisances_of_noise_the_best_looks_sure_until_all_are_counted(
         counted += adjusted(found)[found.index(best)] <= 0.05
     assert plain >= 6
     assert counted <= 2
+
+
+def test_the_least_area_that_can_be_found_is_where_findings_begin():
+    """Among equally wide questions: whatever lies above it is a finding, and whatever lies a little below is none."""
+    generator = np.random.default_rng(2)
+    truth = np.repeat([0, 1], 25)
+    question = asking(truth)
+    found = [told(design(generator.normal(size=(50, 2)), None), question) for _ in range(24)]
+    least = least_found(found)
+    widest = max(found, key=lambda one: np.nanstd(one.null))
+    others = [one for one in found if one is not widest]
+    above, below = (replace(widest, auc=least + step) for step in (1e-6, -1e-6))
+    assert adjusted([above, *others])[0] <= SURE < adjusted([below, *others])[0]
+
+
+def test_few_pictures_cannot_tell_anything_and_the_number_needed_can():
+    def asked(count: int):
+        generator = np.random.default_rng(5)
+        question = asking(np.repeat([0, 1], count))
+        return [told(design(generator.normal(size=(2 * count, 2)), None), question) for _ in range(11)]
+
+    assert least_found(asked(4)) == 1.0  # of sixteen ways to permute four pairs one is right by chance
+    for few in (4, 6, 8):
+        enough = needed(asked(few), few, 0.95)
+        assert few < enough <= 20
+        assert least_found(asked(enough)) < 0.95
+    shares = [least_found(asked(count)) for count in (12, 25, 60)]
+    assert shares == sorted(shares, reverse=True)
+    assert needed(asked(25), 25, 0.95) == 26  # more than there are, in any case
 
 
 def test_given_the_label_only_pictures_of_one_label_are_compared():

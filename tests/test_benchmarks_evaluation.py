@@ -40,7 +40,7 @@ def test_the_page_has_every_model_and_says_what_fails():
     text = page([(setting, SCORES)], (setting, SCORES[:1]))
 
     assert "| Grad-CAM | 0.800 (0.700–0.900) ★ | 0.600 (0.500–0.700) |" in matrix(SCORES)
-    assert "### A model\n\nNine pictures; layer features, n = 9." in text
+    assert "### A model\n\nNine pictures; layer features, n = 20." in text
     assert "- Eigen-CAM is no better than random by Insertion minus deletion, although better than a blob in" in text
     assert "| *random map* | 0.200 (0.100–0.300) |" in text
     assert "- **Sparseness** ↑ Gini index" in text

@@ -7,7 +7,8 @@ from tiny_datasets import COLOURS, TOKEN, class_folders, features, plain, png, p
 
 from xaihub import datasets as room
 from xaihub import open_dataset
-from xaihub.datasets import from_pairs, splits_of
+from xaihub.datasets import from_pairs, open_flat_folder, splits_of
+from xaihub.datasets.class_folders import is_flat_folder
 from xaihub.datasets.splits import Source
 from xaihub.errors import AccessDeniedError, DatasetError, RepoNotFoundError
 
@@ -98,6 +99,18 @@ def test_folders_that_may_be_classes_are_classes(tmp_path, files):
     assert set(open_dataset(folder).label_names) == {name.split("/")[0] for name in files}
     with pytest.raises(DatasetError, match="is a folder of class folders, which has none"):
         open_dataset(folder, split="train")
+
+
+def test_a_folder_is_flat_where_none_of_its_folders_holds_pictures(tmp_path):
+    for name, files, flat in (
+        ("photos", {"a.png": png("red"), "notes/x.txt": b"", ".cache/b.png": png("red")}, True),
+        ("none", {"notes/x.txt": b""}, True),
+        ("classes", {"stray.png": png("red"), "red/0.png": png("red")}, False),
+        ("splits", {"train/red/0.png": png("red")}, False),
+    ):
+        assert is_flat_folder(write(tmp_path / name, files)) is flat, name
+    with pytest.raises(DatasetError, match="A limit of 0 pictures leaves none"):
+        open_flat_folder(tmp_path / "photos", limit=0)
 
 
 def test_a_limit_draws_evenly_from_the_classes_the_same_rows_for_the_same_seed(tmp_path):

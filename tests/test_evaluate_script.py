@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -99,6 +100,53 @@ def test_a_limit_draws_the_same_pictures_and_a_run_that_goes_on_gives_the_same_t
     assert tables[0][0]["n"] == 3
 
 
+def test_a_folder_of_pictures_needs_no_class_folders(model, data, tmp_path, capsys):
+    flat, boxes = tmp_path / "photos", tmp_path / "boxes.csv"
+    shutil.copytree(data / "some", flat)
+    boxes.write_text("file,classes,x0,y0,x1,y1\n0.png,1,0,0,9,9\n")
+    for name, more in (("all", []), ("some", ["--limit", 3]), ("boxed", ["--boxes", boxes])):
+        assert run("--model", model, "--data", flat, *FEW, *more, "--to", tmp_path / name) == 0
+
+    told = {
+        name: json.loads((tmp_path / name / "evaluation.json").read_text())["models"][0]["pictures"]
+        for name in ("all", "some", "boxed")
+    }
+    assert told["all"] == "5 of photos"
+    assert told["some"].startswith("3 of photos")
+    assert told["boxed"] == "1 of photos; those that have a box, 1 of 5"
+    capsys.readouterr()
+    for more, words in (
+        (["--limit", 0], "A limit of 0 pictures leaves none"),
+        (["--split", "test"], "has no split 'test'. It is a folder of pictures"),
+        (["--seed", -1], "No random numbers start from the seed -1"),
+        (["--metrics", "deletion:steps=-3"], "steps must be a whole number of 1 or more"),
+    ):
+        assert run("--model", model, "--data", flat, *FEW, *more, "--to", tmp_path / "refused") == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_folder_without_pictures_is_refused(model, tmp_path, capsys):
+    (tmp_path / "none").mkdir()
+
+    assert run("--model", model, "--data", tmp_path / "none", *FEW, "--to", tmp_path / "to") == 2
+
+    assert "holds no pictures (.avif" in capsys.readouterr().err
+
+
+def test_few_pictures_settle_nothing_in_any_of_the_texts(model, data, tmp_path, capsys):
+    assert run("--model", model, "--data", data, *FEW, "--to", tmp_path / "to") == 0
+
+    printed = capsys.readouterr().out
+    assert "Grad-CAM: 5 pictures are too few to tell whether it is better than random" in printed
+    for name in ("scores.md", "report.html"):
+        text = (tmp_path / "to" / name).read_text("utf-8")
+        assert "Some means here are of fewer than 10 pictures, the fewest of 5" in text
+        assert "too few pictures to tell" in text
+        assert "**0" not in text
+        assert "Grad-CAM is better" not in text
+
+
 def test_boxes_are_those_of_the_original_picture(model, data, tmp_path):
     boxes = tmp_path / "boxes.csv"
     lines = [f"some/{i}.png,{1 + i % 2} 2,{c},{r},{c + 8},{r + 8}" for i, (r, c) in enumerate(SPOTS[:3])]
@@ -192,17 +240,16 @@ def test_a_section_stands_where_the_last_one_stood():
     assert again.index("Second.") < again.index("After.")
 
 
-def test_pictures_of_a_dataset_that_is_not_public_stay_out_of_a_page_on_the_hub(account, model, data, tmp_path):
+def test_pictures_that_not_everybody_may_see_stay_out_of_a_page_on_the_hub(account, model, data, tmp_path):
     for name, private in (("alice/open", False), ("alice/closed", True)):
         account.add_folder(name, data, repo_type="dataset", private=private)
-        given = ["--model", model, "--data", name, *FEW, "--to", f"{name}-results"]
-        assert run(*given) == 0
-    pages = {
-        name: account.repo(f"{name}-results", "dataset").head.files["report.html"].content.decode()
-        for name in ("alice/open", "alice/closed")
-    }
-    assert "data:image/jpeg" in pages["alice/open"]
-    assert "data:image" not in pages["alice/closed"]
+    pages = {}
+    for name, source in (("open", "alice/open"), ("closed", "alice/closed"), ("mine", str(data))):
+        assert run("--model", model, "--data", source, *FEW, "--to", f"alice/{name}-results") == 0
+        pages[name] = account.repo(f"alice/{name}-results", "dataset").head.files["report.html"].content.decode()
+    assert "data:image/jpeg" in pages["open"]
+    assert "data:image" not in pages["closed"]
+    assert "data:image" not in pages["mine"]  # a folder of one's own
 
 
 def test_twins_and_counterfactuals_are_measured_where_there_are_references(model, data, tmp_path):

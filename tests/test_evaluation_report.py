@@ -14,11 +14,11 @@ from toy_networks import ColourCounter, classifier_of
 
 from xaihub.datasets import LabelledPictures
 from xaihub.evaluating import measured
-from xaihub.evaluating.chapters import chapter_of
+from xaihub.evaluating.chapters import Chapter, chapter_of
 from xaihub.evaluating.plots import _Axis, intervals, ranks, ranks_of
 from xaihub.evaluating.report import report
 from xaihub.evaluating.tables import markdown, number, rows_of
-from xaihub.evaluating.words import explained, findings, headline, listed, title
+from xaihub.evaluating.words import explained, few_pictures, findings, headline, listed, title
 from xaihub.metrics import BASELINES, METRICS
 from xaihub.records import Gain, Score
 
@@ -28,10 +28,10 @@ EVIL = '<img src=x onerror="alert(1)">'
 @pytest.fixture
 def chapter(upside_down):  # noqa: F811
     classifier = replace(classifier_of(ColourCounter(0.05)), repo_id=f"alice/{EVIL}")
-    sources = [(f"{EVIL}{i}.png", None, lambda i=i: spots()[i]) for i in range(5)]
-    pictures = LabelledPictures("spots", sources, (), note="the first five")
+    sources = [(f"{EVIL}{i}.png", None, lambda i=i: spots(12)[i]) for i in range(12)]
+    pictures = LabelledPictures("spots", sources, (), note="the first twelve")
     suite = SUITE | {"average-drop": {}}
-    found = measured(classifier, pictures, ["gradcam", upside_down], suite, targets=["red"] * 5)
+    found = measured(classifier, pictures, ["gradcam", upside_down], suite, targets=["red"] * 12)
     return chapter_of(found, pictures, asked="red")
 
 
@@ -87,8 +87,8 @@ def test_each_number_is_there_with_what_it_means(chapter, page):
         for sentence in explained(score.metric)[:2]:
             assert sentence in text
     for said in (
-        "Lower is better.", "Higher is better.", "n = 5; settings: steps 6.", "random map", "centre blob", "edge map",
-        "“No better than random” means", "95 % bootstrap intervals", "5 of spots; the first five",
+        "Lower is better.", "Higher is better.", "n = 12; settings: steps 6.", "random map", "centre blob", "edge map",
+        "“No better than random” means", "95 % bootstrap intervals", "12 of spots; the first twelve",
         "target layer features", "seed 0", "python scripts/evaluate.py --model 'a b' <x>", "torch ",
     ):  # fmt: skip
         assert said in text, said
@@ -120,7 +120,7 @@ def test_what_a_stranger_named_stays_words(page):
 def test_the_best_pictures_come_first_and_the_worst_last(chapter):
     means = [np.mean(list(example.values.values())) for example in (*chapter.best, *chapter.worst[::-1])]
 
-    assert len(chapter.best) == len(chapter.worst) == 2
+    assert len(chapter.best) == len(chapter.worst) == 3
     assert means == sorted(means, reverse=True)
     assert set(chapter.best[0].maps) == {"gradcam", "upside-down"}
     differ = [np.asarray(chapter.best[0].maps[name], int) for name in ("gradcam", "upside-down")]
@@ -147,11 +147,11 @@ def test_several_models_stand_side_by_side(chapter):
     assert text.count("In short") == 2
 
 
-def scored(method: str, value: float, metric: str = "deletion", **gains: float) -> Score:
+def scored(method: str, value: float, metric: str = "deletion", *, count: int = 20, **gains: float) -> Score:
     told = {name: Gain(low + 0.1, low, low + 0.2) for name, low in gains.items()}
     entry = METRICS[metric]
     return Score(
-        method, metric, value, value - 0.1, value + 0.1, 9, entry.higher_is_better, dict.fromkeys(gains, 0.5), told,
+        method, metric, value, value - 0.1, value + 0.1, count, entry.higher_is_better, dict.fromkeys(gains, 0.5), told,
         entry.category, baseline=method in BASELINES,
     )  # fmt: skip
 
@@ -172,18 +172,77 @@ def test_places_are_by_the_better_side_and_equals_share_the_better_place():
 def test_findings_follow_from_the_intervals():
     scores = [
         scored("gradcam", 0.1, random=0.2, centre=0.1, edges=0.1), scored("layercam", 0.2, random=0.1, centre=-0.1),
-        scored("eigencam", 0.3, random=-0.2), scored("gradcam", 0.4, "insertion", random=-0.05),
+        scored("eigencam", 0.3, random=-0.2), scored("cam", 0.3, random=-0.05),
+        scored("gradcam", 0.4, "insertion", random=-0.05), scored("gradcam", 0.4, "road", random=-0.3),
+        scored("layercam", 0.4, "insertion", random=-0.3, count=9), scored("gradcam", 0.4, "sparseness", random=-0.3),
     ]  # fmt: skip
 
     assert headline(scores) == "deletion"
     assert findings(scores) == [
         "Grad-CAM is better than random, a blob in the centre and the picture's edges by Deletion; over random it gains"
-        " 0.300 on average (95 % interval 0.200 to 0.400, 9 pictures).",
-        "LayerCAM is no better than a blob in the centre by Deletion, although better than random.",
+        " 0.300 on average (95 % interval 0.200 to 0.400, 20 pictures).",
+        "LayerCAM is not shown to be better than a blob in the centre by Deletion, although better than random.",
         "Eigen-CAM is no better than random by Deletion: it fails here.",
-        "Grad-CAM is no better than random by Insertion.",
+        "CAM is not shown to be better than random by Deletion; over random it gains 0.050 on average (95 % interval"
+        " -0.050 to 0.150, 20 pictures).",
+        "Grad-CAM is no better than random by ROAD.",
+        "Grad-CAM is not shown to be better than random by Insertion.",
     ]
     assert (listed("a"), listed("ab"), listed("abc", "or"), listed([])) == ("a", "a and b", "a, b or c", "")
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "said", "short"),
+    [
+        (10, 0.1, "is better than random by Deletion", ""),
+        (9, 0.1, "9 pictures are too few to tell whether it is better than random by Deletion", "too few pictures to"),
+        (1, 0.1, "1 picture is too few to tell whether it is better than random by Deletion", "too few pictures to"),
+        (9, -0.9, "9 pictures are too few to tell", "too few pictures to tell"),
+        (10, -0.05, "is not shown to be better than random by Deletion", "not shown to be better"),
+        (10, -0.25, "is no better than random by Deletion: it fails here", "no better"),
+    ],
+)
+def test_all_places_say_the_same_of_a_gain(count, low, said, short):
+    score = scored("gradcam", 0.1, count=count, random=low)
+    beside = scored("random", 0.2, count=count)
+    (sentence,) = findings([score, beside])
+    table, plot = markdown([score, beside]), intervals([score, beside])
+
+    assert said in sentence
+    assert ("fails" in sentence) == (low == -0.25)
+    assert short in table
+    assert short in plot
+    assert ("**" in table) == ('class="fails"' not in plot) == (short == "")
+    assert (few_pictures([score]) == "") == (count >= 10)
+
+
+def test_few_pictures_are_said_near_the_top_and_win_no_star(chapter):
+    few = replace(chapter, scores=tuple(replace(score, count=4) for score in chapter.scores))
+    text, plenty = words_of(report([few, few])), words_of(report([chapter, chapter]))
+
+    assert text.index("fewer than 10 pictures, the fewest of 4") < text.index("All models")
+    assert "are too narrow" in text
+    assert "fewer than 10 pictures, the fewest" not in plenty
+    assert "★" in plenty
+    assert "★" not in text
+
+
+def test_complexity_says_nothing_of_reliance():
+    simple = [scored("gradcam", 0.9, "sparseness", random=0.3), scored("random", 0.2, "sparseness")]
+    both = [*simple, scored("gradcam", 0.1, random=0.2)]
+
+    assert headline(simple) is None
+    assert findings(simple) == [
+        "Only complexity was measured (Sparseness): how much a map marks, not whether it is right. So nothing here"
+        " tells how far these explanations can be relied on. Measure a metric of faithfulness, too, such as"
+        " insertion-deletion."
+    ]
+    assert headline(both) == "deletion"
+    assert [sentence for sentence in findings(both) if "Sparseness" in sentence] == []
+    page = report([Chapter("a model", tuple(simple), {}, {}, {})])
+    assert "In short Only complexity was measured (Sparseness)" in words_of(page)
+    assert "is better than random" not in words_of(page)
+    assert "**" not in markdown(simple)
 
 
 def test_tables_have_the_best_first_and_bold_what_is_better(chapter):
@@ -226,6 +285,17 @@ def test_in_a_browser_without_a_network_it_is_whole_also_on_a_phone_and_on_paper
         opened.goto(f"file://{tmp_path}/report.html")
         assert opened.evaluate("document.documentElement.scrollWidth") <= 390, "nothing to scroll sideways"
         assert opened.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+        opened.set_viewport_size({"width": 360, "height": 740})
+        broken_words = "[...document.querySelectorAll('.facts td')].map((cell) => cell.clientWidth)"
+        assert min(opened.evaluate(broken_words)) > 280, "beside its name a long word would be broken"
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 360
+        ground = "getComputedStyle(document.body).backgroundColor"
+        opened.emulate_media(color_scheme="dark")
+        assert opened.evaluate(ground) == "rgb(24, 24, 27)"
+        shot(opened, "evaluation-report-dark")
+        opened.emulate_media(color_scheme="dark", media="print")
+        assert opened.evaluate(ground) == "rgb(255, 255, 255)", "paper stays white"
+        opened.emulate_media(color_scheme="light", media="screen")
         opened.set_viewport_size({"width": 980, "height": 900})
         cut = "[...document.querySelectorAll('svg')].filter((svg) => [...svg.querySelectorAll('text')].some((text) =>"
         cut += " text.getBoundingClientRect().right > svg.getBoundingClientRect().right + 1)).length"

@@ -227,8 +227,67 @@ def test_broken_pictures_are_left_out_and_named(classifier):
 
     assert found.keys == ("a", "c")
     assert list(found.skipped) == ["b"]
-    with pytest.raises(DatasetError, match="No picture of one could be read"):
+    with pytest.raises(DatasetError, match="Of 1 picture in one none could be read, so nothing can be measured"):
         measured(classifier, LabelledPictures("one", sources[1:2], ()), ["gradcam"])
+
+
+def test_broken_pictures_among_others_are_told_once(classifier):
+    with pytest.warns(UserWarning, match=r"could not be read: 2, the first: .* is not a picture") as told:
+        scores = evaluate(classifier, [spot(2, 3), b"no picture", spot(9, 9), b"none"], ["gradcam"], ["sparseness"])
+    assert len(told) == 1
+    assert {score.count for score in scores} == {2}
+
+
+def png(folder: Path, count: int = 2) -> Path:
+    folder.mkdir(parents=True)
+    for i, image in enumerate(spots(count)):
+        image.save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_folder_is_taken_as_it_is_or_by_its_class_folders(classifier, tmp_path):
+    flat, classes = png(tmp_path / "flat"), tmp_path / "classes"
+    png(classes / "red", 3)
+    spot(2, 3).save(classes / "stray.png")
+    for images, keys in (
+        (str(flat), ("0.png", "1.png")),
+        (classes, ("red/0.png", "red/1.png", "red/2.png")),
+    ):
+        assert measured(classifier, images, ["gradcam"], ["sparseness"]).keys == keys
+    splits = tmp_path / "splits"
+    png(splits / "train" / "red", 3)
+    png(splits / "test" / "red", 1)
+    assert len(measured(classifier, splits, ["gradcam"], ["sparseness"]).keys) == 1, "the split to measure on"
+
+
+def test_a_dataset_may_be_named_by_its_id(classifier, monkeypatch):
+    def to_measure(source):
+        assert source.data == "alice/spots"
+        return "test"
+
+    def opened(_source, split, _progress):
+        return LabelledPictures("alice/spots", [(split, None, lambda: spot(2, 3))], ())
+
+    monkeypatch.setattr(questions.Source, "to_measure", to_measure)
+    monkeypatch.setattr(questions.Source, "open", opened)
+    assert measured(classifier, "alice/spots", ["gradcam"], ["sparseness"]).keys == ("test",)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ([], "There are no pictures in the list given"),
+        (spot(2, 3), "Pictures cannot be taken from a single Image. Give a list of pictures, a folder, a"),
+        (b"x", "cannot be taken from a single bytes"),
+        (None, "cannot be taken from a single NoneType"),
+        (Path("nowhere"), "There is no folder 'nowhere'"),
+        (__file__, r"is one file\. Give a list, such as \["),
+        ("a b", "'a b' is not the id of a repository"),
+    ],
+)
+def test_what_is_no_pictures_is_refused_in_words(classifier, images, words):
+    with pytest.raises(XaihubError, match=words):
+        evaluate(classifier, images, ["gradcam"], ["sparseness"])
 
 
 def test_of_several_classes_the_most_probable_is_explained_and_of_none_the_predicted(classifier):
@@ -299,6 +358,68 @@ def test_settings_are_typed_beside_the_name():
         metrics_named(["deletion:steps=many"])
     with pytest.raises(UnknownNameError, match="no metric called 'deltion'"):
         metrics_named(["deltion"])
+
+
+def test_settings_may_be_typed_in_python_too(classifier):
+    typed = evaluate(classifier, spots(), ["gradcam"], ["deletion:steps=6"])
+
+    assert typed == evaluate(classifier, spots(), ["gradcam"], {"deletion": {"steps": 6}})
+    assert typed[0].settings["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"metrics": ["deletion:steps=-3"]}, "deletion cannot be measured with steps=-3: steps must be a whole number"),
+        ({"metrics": {"insertion": {"steps": 2.5}}}, "with steps=2.5: steps must be a whole number of 1 or more"),
+        ({"metrics": {"deletion": {"step": 3}}}, r"deletion has no setting 'step'\. Did you mean 'steps'"),
+        ({"metrics": ["region-perturbation:side=none"]}, "side must be a whole number of 1 or more"),
+        ({"metrics": ["max-sensitivity:seed=-1"]}, r"seed must be a whole number of 0 or more, below 2\^63"),
+        ({"metrics": ["random-logit:likeness=mse"]}, "likeness must be one of: spearman, ssim"),
+        ({"metrics": ["road:shares=0.5"]}, "shares must be more than one number"),
+        ({"metrics": ["faithfulness-correlation:logits=3"]}, "logits must be 0 or 1"),
+        ({"metrics": ["pointing-game:tolerance=inf"], "masks": [[(0, 0, 9, 9)]]}, "tolerance must be a number"),
+        ({"seed": -1}, "No random numbers start from the seed -1"),
+        ({"seed": 2**63}, "No random numbers start from the seed 9223372036854775808"),
+        ({"seed": "1"}, "No random numbers start from the seed '1'"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_picture_is_read(classifier, given, words):
+    pictures = LabelledPictures("one", [("a", None, lambda: pytest.fail("a picture was read"))], ())
+
+    with pytest.raises(XaihubError, match=words):
+        evaluate(classifier, pictures, ["gradcam"], **given)
+
+
+def test_more_steps_than_pixels_are_refused_in_words(classifier):
+    with pytest.raises(XaihubError, match="2000 steps cannot be taken: a picture of 1024 pixels has 1 to 1024"):
+        evaluate(classifier, spots(1), ["gradcam"], ["deletion:steps=2000"])
+
+
+def test_a_metric_of_ones_own_may_count_from_anywhere(classifier):
+    @metric("shifted", higher_is_better=True, category="complexity")
+    def shifted(classifier, pixels, heatmaps, targets, *, by: int = 5, unsaid=None):
+        """What was given."""
+        return torch.full((len(pixels),), float(by + (unsaid or 0)))
+
+    try:
+        found = evaluate(classifier, spots(1), ["gradcam"], {"shifted": {"by": -2, "unsaid": 7}})
+    finally:
+        METRICS._entries.pop("shifted")
+    assert found[0].value == 5
+
+
+def test_a_default_evaluation_costs_what_the_readme_says(classifier):
+    pictures = spots(2)
+    costs = []
+    for methods in (["gradcam"], ["gradcam", "layercam"]):
+        before = classifier.module.asked
+        evaluate(classifier, pictures, methods)
+        costs.append((classifier.module.asked - before) / len(pictures))
+
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    assert f"{costs[1] - costs[0]:.0f} passes of each picture" in readme
+    assert f"{2 * costs[0] - costs[1]:.0f} more" in readme
 
 
 def test_a_mean_and_its_interval_are_those_of_resampled_pictures():

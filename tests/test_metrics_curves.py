@@ -8,6 +8,7 @@ import torch
 from metric_networks import SIZE, lot_maps, pictures, red_sum, sharp
 from torch.nn.functional import softmax
 
+from xaihub.errors import XaihubError
 from xaihub.metrics import METRICS, area, both_curves, curve
 from xaihub.metrics.curves import _folded_bell, blurred, places
 
@@ -168,9 +169,9 @@ def test_deletion_of_the_perfect_map_is_known_on_paper():
 
 
 def test_a_number_of_steps_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="0 steps cannot be taken"):
+    with pytest.raises(XaihubError, match="0 steps cannot be taken"):
         curve(sharp(), pictures(), lot_maps(), TARGETS, end=torch.zeros(()), steps=0)
-    with pytest.raises(ValueError, match="has 1 to 768 of them"):
+    with pytest.raises(XaihubError, match="has 1 to 768 of them"):
         curve(sharp(), pictures(), lot_maps(), TARGETS, end=torch.zeros(()), steps=1000)
 
 

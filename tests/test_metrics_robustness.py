@@ -9,7 +9,7 @@ from metric_networks import lot_maps, pictures, red_sum, sharp
 
 from xaihub.agreement import agreement
 from xaihub.cams import several
-from xaihub.errors import UnknownNameError
+from xaihub.errors import UnknownNameError, XaihubError
 from xaihub.explaining import METHODS
 from xaihub.metrics import METRICS, baseline_explainer, explainer_of
 from xaihub.metrics.likeness import spearman, structural
@@ -175,7 +175,7 @@ def test_structural_similarity_is_what_loops_find():
     assert float(found[1]) < 0
     assert structural(torch.ones(1, 8, 8), first[:1, :8, :8]).isnan().all()
     assert float(structural(first[:1], torch.zeros_like(first[:1]))) < 0.1
-    with pytest.raises(ValueError, match="smaller than a window"):
+    with pytest.raises(XaihubError, match="smaller than a window"):
         structural(torch.ones(1, 6, 9), torch.ones(1, 6, 9))
 
 
@@ -228,7 +228,7 @@ def test_the_other_class_is_never_the_target_and_is_the_pictures_own():
     assert bool((others != targets).all())
     assert set(others.tolist()) == {0, 1, 2}
     assert torch.equal(other_classes(pixels[7:9], targets[7:9], 3), others[7:9])
-    with pytest.raises(ValueError, match="has no other class"):
+    with pytest.raises(XaihubError, match="has no other class"):
         other_classes(pixels, targets, 1)
 
 

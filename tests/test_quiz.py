@@ -175,6 +175,21 @@ def test_words_say_that_few_answers_tell_nothing_and_many_do():
     assert "with an explanation in 1 of 1 questions and without an explanation in 0 of 1" in in_words(wrong, titles)[-1]
 
 
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([answer(sure=0.77)] * 4 + [answer(hit=False, sure=0.77)] * 4, "right 50% of the time: too few to tell (the"),
+        ([answer(sure=0.9)] * 4, "right 100% of the time: too few to tell"),  # all alike: the bootstrap has no width
+        ([answer()], "right 100% of the time: too few to tell"),
+        ([answer(sure=0.7)] * 140 + [answer(hit=False, sure=0.7)] * 60, "right 70% of the time: about as sure as"),
+        ([answer(hit=False, sure=0.9)] * 8, "too sure"),
+        ([answer(sure=0.55)] * 8, "less sure than you could have been"),
+    ],
+)
+def test_calibration_is_claimed_only_where_enough_answers_show_it(answers, said):
+    assert said in " ".join(in_words(answers, {}))
+
+
 # Storing
 
 
@@ -200,3 +215,4 @@ def test_nothing_of_a_person_is_stored(tmp_path):
     }  # fmt: skip
     date.fromisoformat(table["day"][0].as_py())
     assert all(f"| `{name}` |" in card() for name in table.column_names)
+    assert "can see when it was written" in card(), "a file has a time, though its rows have none"

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from loopback_hub import LoopbackHub
@@ -10,12 +11,14 @@ from tiny_models import TINY, build, picture, processor_of, push
 
 from xaihub import hub as hub_room
 from xaihub.errors import AccessDeniedError, ReferencesMismatchError, XaihubError
+from xaihub.hub.keeping import EVERY
 from xaihub.progress import silent
-from xaihub.quiz import card, read_answers
+from xaihub.quiz import asked_about, card, read_answers
 from xaihub.ui.asking import Question
 from xaihub.ui.desk import Desk
 from xaihub.ui.desk_quiz import QuizDesk, Round
 from xaihub.ui.drawing_quiz import answer_shown, figures_shown, place_shown, question_shown
+from xaihub.ui.layout_quiz import AGREE, QuizLayout
 from xaihub.ui.settings import Settings
 
 STARTER = "xaihub/paper-pets"
@@ -87,6 +90,29 @@ def test_the_end_says_in_words_what_it_came_to(shared):
     assert "less sure than you could have been" in html
     assert "Over-trust: where the model was wrong, you took it to be right" in html
     assert html.count("<tr>") == 1 + 4  # the head, without, with, and two methods
+
+
+def test_before_and_after_a_round_it_is_said_that_the_questions_are_chosen(shared):
+    assert "up to half of them are about pictures that the classifier gets wrong" in QuizLayout.greeting
+    assert "drawn small on purpose" in QuizLayout.greeting
+    going = played(shared, begun(shared))
+    pool = shared.kept.get(going.key).pool
+    html = figures_shown(going.answers, [], over=True)
+    assert f"The model was wrong in {asked_about(pool, going.asked)[2]} of these 8 questions" in html
+    assert "drawn small on purpose" in html
+    others = [replace(each, references="alice/cats", label=each.said) for each in going.answers]
+    html = figures_shown(others, [], over=True)
+    assert "The model was wrong in 0 of these 8 questions. They were chosen" in html
+    assert "drawn small" not in html
+
+
+def test_what_is_promised_of_storing_is_what_happens(tmp_path):
+    desk = QuizDesk(Desk(Settings(quiz_folder=str(tmp_path / "quiz"))))
+    guessed(desk, begun(desk), agreed=True)
+    (file,) = (tmp_path / "quiz" / "data").iterdir()
+    assert file.stat().st_mtime > 0
+    assert "can see when it was written" in AGREE
+    assert f"every {'five' if EVERY == 5 else EVERY} minutes" in AGREE
 
 
 def test_confidence_goes_from_chance_to_certainty(shared):

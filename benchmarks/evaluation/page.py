@@ -45,7 +45,7 @@ def matrix(scores: Sequence[Score]) -> str:
 
 
 def cell(score: Score | None) -> str:
-    """The mean and its interval; ★ where it beats all baselines, ✗ where it is no better than random."""
+    """The mean and its interval; ★ where it beats all baselines, ✗ where it is not shown to be better than random."""
     if score is None:
         return "–"
     sign = ""
@@ -109,8 +109,8 @@ Every map went through every metric on the same pictures, beside three that neve
 
 {nothing}
 
-Each cell is a mean with its 95 % interval. **★**: better than all three maps that know nothing. **✗**: no better than
-random. ↑ higher is better, ↓ lower is better. {no_better}
+Each cell is a mean with its 95 % interval. **★**: better than all three maps that know nothing. **✗**: not shown to be
+better than random. ↑ higher is better, ↓ lower is better. {no_better}
 
 {intervals}
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from xaihub import hub
-from xaihub.auditing.changes import Turned, intervene
 from xaihub.auditing.findings import findings
 from xaihub.auditing.looking import Hashed, Looked, hashed, look_through
 from xaihub.auditing.nuisances import NUISANCES
@@ -15,15 +14,17 @@ from xaihub.auditing.records import Case, Copies, Finding
 from xaihub.auditing.report import MARK, MISTAKES, RIGHT, AuditReport
 from xaihub.auditing.sight import small_file
 from xaihub.auditing.slices import slices
+from xaihub.auditing.trials import Turned, intervene
 from xaihub.auditing.using import Said, answers_of, telling
 from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures, open_dataset, splits_of
 from xaihub.duplicates import confirmed, near_copies
-from xaihub.errors import PictureError
+from xaihub.errors import PictureError, XaihubError
 from xaihub.images import open_picture
+from xaihub.loading import load_classifier
 from xaihub.progress import Progress, part, silent
 
-__all__ = ["MARK", "NUISANCES", "AuditReport", "Finding", "audit"]
+__all__ = ["MARK", "NUISANCES", "AuditReport", "Finding", "audit", "refuse_numbers"]
 
 TRIALS = 100  # pictures that are changed: a share of 80 % is then known to 8 points
 MOST_THUMBS = 240
@@ -31,7 +32,7 @@ MOST_THUMBS = 240
 
 def audit(
     dataset: LabelledPictures | str | Path,
-    classifier: Classifier | None = None,
+    classifier: Classifier | str | Path | None = None,
     *,
     others: Sequence[LabelledPictures] | None = None,
     limit: int | None = None,
@@ -47,17 +48,24 @@ def audit(
 
     Args:
         dataset: as `open_dataset` gives it, or what that takes: a folder or a dataset's id on the Hub.
-        classifier: asked about every picture once, and about `trials` pictures with one nuisance changed.
+        classifier: asked about every picture once, and about `trials` pictures with one nuisance changed: one that
+            is loaded, or what `load_classifier` takes: a folder or a model's id.
         others: further splits, whose near copies are looked for; those that the dataset has, if it is named.
         limit: at most so many pictures of each split, evenly from the labels, if the dataset is named.
-        trials: pictures that the interventions are tried on.
-        seed: of folds, permutations and of what is drawn.
+        trials: pictures that the interventions are tried on; 0 not to try them.
+        seed: of folds, permutations and of what is drawn; 0 or more.
+        token: for the dataset, and for the classifier where it is named.
 
     Raises:
-        DatasetError: fewer than two labels have pictures that can be read.
-        HubError: the dataset cannot be read.
+        XaihubError: a negative number of trials, or a negative seed.
+        DatasetError: fewer than two labels have pictures that can be read, or they have too few to be compared.
+        HubError: the dataset or the classifier cannot be read.
+        UnsupportedModelError: the classifier that is named cannot be used here.
         CancelledError: from `progress`.
     """
+    refuse_numbers(trials, seed)
+    if isinstance(classifier, str | Path):
+        classifier = load_classifier(classifier, token=token, progress=part(progress, 0.0, 0.0))
     if not isinstance(dataset, LabelledPictures):
         dataset, named = _opened(dataset, limit, seed, token, progress)
         others = named if others is None else others
@@ -66,7 +74,7 @@ def audit(
     said = answers_of(looked, classifier) if classifier is not None else None
     told = telling(looked, said, folds_seed=seed, progress=part(progress, 0.6, 0.7))
     turned: dict[str, Turned] = {}
-    if classifier is not None:
+    if classifier is not None and trials:
         trying = part(progress, 0.7, 0.97)
         turned = intervene(dataset, looked, classifier, trials=trials, seed=seed, progress=trying)
     found = findings(looked, said, told, turned, copies)
@@ -77,8 +85,22 @@ def audit(
     return AuditReport(
         dataset.name, dataset.revision, dataset.split, dataset.note, dict(Counter(looked.labels)),
         dict(dataset.skipped), looked.unlabelled, classifier.name if classifier is not None else "", told.links, found,
-        turned, slices(looked, said) if said is not None else (), cases, copies, seed, thumbs,
+        turned, slices(looked, said) if said is not None else (), cases, copies, seed, told.least, told.needed, thumbs,
     )  # fmt: skip
+
+
+def refuse_numbers(trials: int, seed: int) -> None:
+    """Nothing, unless a number is given that an audit cannot be made with.
+
+    Raises:
+        XaihubError: which one, and what to give.
+    """
+    if trials < 0:
+        raise XaihubError(
+            f"{trials} pictures cannot be changed. Give the number of trials, such as {TRIALS}, or 0 to try nothing."
+        )
+    if seed < 0:
+        raise XaihubError(f"A seed of {seed} cannot be used: lots are drawn by whole numbers from 0 on. Give one.")
 
 
 def _shown_with(one: Finding, turned: Mapping[str, Turned]) -> list[str]:

@@ -1,32 +1,22 @@
-"""Interventions: a picture with one nuisance changed and all else left, and how often the classifier's answer turns."""
+"""Interventions: a picture with one nuisance changed and all else left; a table, filled by functions."""
 
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageStat
 
-from xaihub.auditing.looking import Looked
-from xaihub.auditing.sight import small_file
-from xaihub.classifier import Classifier
-from xaihub.datasets import LabelledPictures
-from xaihub.errors import PictureError
-from xaihub.images import open_picture, thumbnail
-from xaihub.intervals import Interval, wilson
-from xaihub.progress import Progress, silent
 from xaihub.registry import Registry
 
-__all__ = ["CHANGES", "Change", "Turned", "by_nuisance", "change", "intervene"]
+__all__ = ["CHANGES", "LARGEST", "USUAL", "Apply", "Change", "change", "resaved"]
 
-Example = tuple[str, str, str, bytes]
 Apply = Callable[[Image.Image, Image.Image], Image.Image]
 
 SHARE = 0.2  # of a side: how far a corner reaches
-KEPT = 3  # turned pictures that are shown
 LARGEST = 2048  # pixels of the longer side: a spectrum of twenty megapixels takes half a gigabyte
+USUAL = 75  # libjpeg's own quality, for data without a JPEG picture
 
 
 @dataclass(frozen=True)
@@ -37,6 +27,10 @@ class Change:
         apply: a picture, and a donor of another label -> the picture changed.
         tests: the nuisances that it changes.
         control: the change of the same kind that leaves these alone, by name; "" where there is none.
+        exchanges: whether it puts something of the donor's in the picture's place.
+        harmless: whether it takes nothing from the donor, and leaves what the picture shows as good as whole: what
+            turns answers here turns them in any picture.
+        alters: further nuisances that it changes a little, too little to be a test of them.
     """
 
     name: str
@@ -44,122 +38,54 @@ class Change:
     apply: Apply
     tests: tuple[str, ...]
     control: str
+    exchanges: bool
+    harmless: bool
+    alters: tuple[str, ...]
     summary: str
 
 
 CHANGES: Registry[Change] = Registry("intervention")
 
 
-def change(name: str, *, title: str, tests: tuple[str, ...] = (), control: str = "") -> Callable[[Apply], Apply]:
+def change(
+    name: str,
+    *,
+    title: str,
+    tests: tuple[str, ...] = (),
+    control: str = "",
+    exchanges: bool = False,
+    harmless: bool = False,
+    alters: tuple[str, ...] = (),
+) -> Callable[[Apply], Apply]:
     """Registers a function from a picture and a donor to the changed picture under this name."""
 
     def register(apply: Apply) -> Apply:
         says = (apply.__doc__ or "").strip().split("\n", 1)[0]
-        CHANGES.add(name, Change(name, title, apply, tests, control, says))
+        CHANGES.add(name, Change(name, title, apply, tests, control, exchanges, harmless, alters, says))
         return apply
 
     return register
 
 
-@dataclass(frozen=True, eq=False)
-class Turned:
-    """How often a change turned the classifier's answer.
-
-    Attributes:
-        count: pictures that were tried.
-        flips: of these, how many got another answer.
-        to_donor: of these, how many got the donor's label, where the classifier knows the labels.
-        by_label: of the pictures of each label, how many turned, and of how many.
-        examples: (key, answer before, answer after, the changed picture as a small file).
-    """
-
-    name: str
-    count: int
-    flips: int
-    to_donor: int
-    by_label: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    examples: tuple[Example, ...] = ()
-
-    @property
-    def rate(self) -> float:
-        return self.flips / self.count if self.count else 0.0
-
-    @property
-    def interval(self) -> Interval:
-        """Wilson's, 95 %."""
-        return wilson(self.flips, self.count)
-
-
-def intervene(
-    pictures: LabelledPictures,
-    looked: Looked,
-    classifier: Classifier,
-    *,
-    trials: int,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> dict[str, Turned]:
-    """Every change, tried on at most so many pictures, evenly from the labels; pictures are opened one at a time."""
-    get = {key: source for key, _, source in pictures.sources}
-    flips: dict[str, list[tuple[str, bool]]] = {name: [] for name in CHANGES}
-    donors = dict.fromkeys(CHANGES, 0)
-    shown: dict[str, list[Example]] = {name: [] for name in CHANGES}
-    pairs = _pairs(looked, trials, seed)
-    for done, (row, donor) in enumerate(pairs):
-        progress(done / len(pairs), f"Changing picture {done + 1:,} of {len(pairs):,}")
-        try:
-            picture, other = (_at_most(open_picture(get[looked.keys[i]]())) for i in (row, donor))
-        except PictureError:  # it was there when it was looked at, and has gone since
-            continue
-        changed = {name: entry.apply(picture, other) for name, entry in CHANGES.items()}
-        before, *answers = _answers(classifier, [picture, *changed.values()])
-        for name, after in zip(changed, answers, strict=True):
-            flips[name].append((looked.labels[row], after != before))
-            donors[name] += after != before and classifier.labels[after] == looked.labels[donor]
-            if after != before and len(shown[name]) < KEPT:
-                said = classifier.labels[before], classifier.labels[after]
-                shown[name].append((looked.keys[row], *said, small_file(changed[name])))
-    return {name: _counted(name, flips[name], donors[name], tuple(shown[name])) for name in CHANGES}
-
-
-def _counted(name: str, flips: list[tuple[str, bool]], donors: int, shown: tuple[Example, ...]) -> Turned:
-    by_label = {
-        label: (sum(turned for each, turned in flips if each == label), sum(each == label for each, _ in flips))
-        for label in dict.fromkeys(label for label, _ in flips)
-    }
-    return Turned(name, len(flips), sum(turned for _, turned in flips), donors, by_label, shown)
-
-
-def _at_most(picture: Image.Image) -> Image.Image:
-    return picture if max(picture.size) <= LARGEST else thumbnail(picture, LARGEST)
-
-
-def _pairs(looked: Looked, trials: int, seed: int) -> list[tuple[int, int]]:
-    """Pictures in turn from each label, by lot, and beside each a picture of another label."""
-    generator = np.random.default_rng(seed)
-    labels = np.array(looked.labels)
-    queues = [generator.permutation(np.flatnonzero(labels == name)).tolist() for name in looked.names]
-    rows = [queue[i] for i in range(max(map(len, queues))) for queue in queues if i < len(queue)][:trials]
-    return [(row, int(generator.choice(np.flatnonzero(labels != labels[row])))) for row in rows]
-
-
-def _answers(classifier: Classifier, pictures: list[Image.Image]) -> list[int]:
-    pixels = [classifier.transform(picture) for picture in pictures]
-    if len({tuple(each.shape) for each in pixels}) == 1:
-        batches = [torch.stack(pixels[i : i + classifier.batch]) for i in range(0, len(pixels), classifier.batch)]
-    else:
-        batches = [each[None] for each in pixels]
-    return [int(answer) for batch in batches for answer in classifier.logits(batch).argmax(1)]
-
-
 # --- the file -------------------------------------------------------------------------------------------------------
 
 
-@change("jpeg", title="saved again as JPEG of quality 40", tests=("format", "quality", "blocking"))
+@change(
+    "jpeg",
+    title="saved again as JPEG",
+    tests=("format", "quality", "blocking"),
+    harmless=True,
+    alters=("spectrum", "sharpness"),
+)
 def jpeg(picture: Image.Image, _donor: Image.Image) -> Image.Image:
-    """Compressed as strongly as pictures of the web are, so that all have the same grid of 8 x 8."""
+    """Compressed as strongly as the JPEG pictures of the data usually are, so that all have the same grid of 8 x 8."""
+    return resaved(picture, USUAL)  # whoever tries it on data puts their own quality in its place
+
+
+def resaved(picture: Image.Image, quality: int) -> Image.Image:
+    """The picture as a JPEG file of this quality, 1 to 100, has it."""
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=40)
+    picture.save(stream, "JPEG", quality=quality)
     return Image.open(stream).convert("RGB")
 
 
@@ -175,7 +101,7 @@ def halved(picture: Image.Image, _donor: Image.Image) -> Image.Image:
     return less.resize((width, height), Image.Resampling.BICUBIC)
 
 
-@change("size", title="resized to the size of another label's picture", tests=("size",))
+@change("size", title="resized to the size of another label's picture", tests=("size",), exchanges=True)
 def as_large(picture: Image.Image, donor: Image.Image) -> Image.Image:
     """As large as a picture of another label, its own shape kept."""
     scale = min(min(donor.size) / min(picture.size), LARGEST / max(picture.size))
@@ -183,7 +109,7 @@ def as_large(picture: Image.Image, donor: Image.Image) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-@change("shape", title="cropped to the shape of another label's picture", tests=("aspect",))
+@change("shape", title="cropped to the shape of another label's picture", tests=("aspect",), exchanges=True)
 def as_wide(picture: Image.Image, donor: Image.Image) -> Image.Image:
     """The largest part from its middle that is as wide for its height as a picture of another label."""
     wanted, (width, height) = donor.width / donor.height, picture.size
@@ -201,7 +127,7 @@ def grey(picture: Image.Image, _donor: Image.Image) -> Image.Image:
     return picture.convert("L").convert("RGB")
 
 
-@change("colours", title="given the colours of another label's picture", tests=("colour",))
+@change("colours", title="given the colours of another label's picture", tests=("colour",), exchanges=True)
 def recoloured(picture: Image.Image, donor: Image.Image) -> Image.Image:
     """Each channel with the mean and the spread of a picture of another label (Reinhard et al., 2001, in RGB)."""
     own, other = ImageStat.Stat(picture), ImageStat.Stat(donor)
@@ -212,7 +138,12 @@ def recoloured(picture: Image.Image, donor: Image.Image) -> Image.Image:
     return picture.point(table)
 
 
-@change("spectrum", title="given the power spectrum of another label's picture", tests=("spectrum", "sharpness"))
+@change(
+    "spectrum",
+    title="given the power spectrum of another label's picture",
+    tests=("spectrum", "sharpness"),
+    exchanges=True,
+)
 def reshaped_spectrum(picture: Image.Image, donor: Image.Image) -> Image.Image:
     """Each ring of its spectrum as strong as that of a picture of another label; where its edges lie stays."""
     own, theirs = _pixels(picture), _pixels(donor.resize(picture.size, Image.Resampling.BICUBIC))
@@ -229,7 +160,13 @@ def reshaped_spectrum(picture: Image.Image, donor: Image.Image) -> Image.Image:
 # --- the edges ------------------------------------------------------------------------------------------------------
 
 
-@change("cropped", title="cropped by a tenth on each side", tests=("borders",))
+@change(
+    "cropped",
+    title="cropped by a tenth on each side",
+    tests=("borders",),
+    harmless=True,
+    alters=("size", "blocking", "spectrum", "sharpness"),  # once it is enlarged to what the classifier takes
+)
 def cropped(picture: Image.Image, _donor: Image.Image) -> Image.Image:
     """Without its outer tenth, and with it frames and most marks."""
     width, height = picture.size
@@ -251,7 +188,7 @@ def covered_corners(picture: Image.Image, _donor: Image.Image) -> Image.Image:
     return _picture(changed)
 
 
-@change("sides", title="the middles of its sides covered by what is beside them")
+@change("sides", title="the middles of its sides covered by what is beside them", harmless=True)
 def covered_sides(picture: Image.Image, _donor: Image.Image) -> Image.Image:
     """A part of each side, as large as a corner: what covering as much elsewhere does."""
     pixels = _pixels(picture)
@@ -265,7 +202,11 @@ def covered_sides(picture: Image.Image, _donor: Image.Image) -> Image.Image:
 
 
 @change(
-    "swapped corners", title="given the corners of another label's picture", tests=("corners",), control="swapped sides"
+    "swapped corners",
+    title="given the corners of another label's picture",
+    tests=("corners",),
+    control="swapped sides",
+    exchanges=True,
 )
 def swapped_corners(picture: Image.Image, donor: Image.Image) -> Image.Image:
     """Its four corners taken from a picture of another label, with any mark that is there."""
@@ -277,7 +218,7 @@ def swapped_corners(picture: Image.Image, donor: Image.Image) -> Image.Image:
     return _picture(pixels)
 
 
-@change("swapped sides", title="given the middles of the sides of another label's picture")
+@change("swapped sides", title="given the middles of the sides of another label's picture", exchanges=True)
 def swapped_sides(picture: Image.Image, donor: Image.Image) -> Image.Image:
     """Parts of its sides as large as corners, taken from a picture of another label."""
     pixels, theirs = _pixels(picture), _pixels(donor.resize(picture.size, Image.Resampling.BICUBIC))
@@ -310,9 +251,3 @@ def _pixels(picture: Image.Image) -> NDArray[np.float32]:
 
 def _picture(pixels: NDArray[np.floating]) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
-
-
-def by_nuisance(turned: Mapping[str, Turned], nuisance: str) -> list[Turned]:
-    """The changes that change a nuisance, the one that turned most answers first."""
-    found = [one for name, one in turned.items() if nuisance in CHANGES[name].tests and one.count]
-    return sorted(found, key=lambda one: -one.flips)

@@ -12,6 +12,7 @@ from xaihub.auditing.changes import CHANGES
 from xaihub.auditing.nuisances import NUISANCES
 from xaihub.auditing.records import Case, Finding, Slice, Strength, figure, rate
 from xaihub.auditing.report import HOW, MISTAKES, RIGHT, AuditReport
+from xaihub.auditing.scoring import SURE
 from xaihub.intervals import Interval
 
 __all__ = [
@@ -23,7 +24,7 @@ Shot = Callable[[AuditReport, str, str], str]  # a picture's key and the words b
 
 USES = {True: "the classifier goes by it", False: "the classifier hardly goes by it", None: "not clear whether used"}
 MOST_CELLS = 40
-LEVELS = {"alarm": "Do not trust", "caution": "Look first", "calm": "Nothing found"}
+LEVELS = {"alarm": "Do not trust", "caution": "Look first", "calm": "Nothing found", "few": "Too few pictures"}
 
 
 def verdict_shown(report: AuditReport) -> str:
@@ -68,12 +69,18 @@ def changes_shown(report: AuditReport) -> str:
         return ""
     rows = []
     for name, one in report.turned.items():
-        entry = CHANGES[name]
-        known = one.to_donor if len(set(report.labels)) > 1 else 0
-        to = f", {known:,} of them to that label" if known and "another label" in entry.title else ""
-        rows.append((entry.title, [_whisker(one.rate, one.interval, f"{rate(one)} of {one.count:,}{to}", chance=0)]))
-    says = "The same pictures with one thing changed: how many answers turn. The sides are the corners' control."
-    return _table("What turns the classifier's answers", says, "A picture", ["answers that turn"], rows)
+        to = f", {one.to_donor:,} of them to that label" if one.to_donor and CHANGES[name].exchanges else ""
+        words, found = f"{rate(one)} of {one.count:,}{to}", report.control(name)
+        more = found is not None and found[1] <= SURE
+        drawn = _whisker(one.rate, one.interval, words, chance=found[0].rate if found else 0, strong=more)
+        rows.append((one.title, [drawn, escape(report.control_in_words(name))]))
+    says = (
+        "The same pictures with one thing changed: how many answers turn, and how many turn by its control, a change"
+        " that leaves that thing alone (the dashed line). Bold: surely more than its control. Where harmless changes"
+        " turn many answers, the classifier is fragile, and an answer that turns is no sign of a shortcut."
+    )
+    heads = ["answers that turn", "its control"]
+    return _table("What turns the classifier's answers", says, "A picture", heads, rows)
 
 
 def slices_shown(report: AuditReport) -> str:
@@ -85,11 +92,13 @@ def slices_shown(report: AuditReport) -> str:
     chief = [one for one in report.slices if one.apart or one.by == "Label"]
     rest = [one for one in report.slices if one not in chief]
     apart = sum(one.apart for one in report.slices)
-    told = f"{apart} of {len(report.slices)} slices" if apart else f"None of {len(report.slices)} slices"
-    says = (
-        f"Accuracy with its 95 % interval; the line is all pictures together, {hits / count:.1%}. {told}"
-        f" {'are' if apart > 1 else 'is'} apart from the rest: the intervals do not meet (bold)."
+    told = (
+        f"{apart} of {len(report.slices)} slices {'are' if apart > 1 else 'is'} apart from the rest (bold): the"
+        " intervals do not meet."
+        if apart
+        else f"Each of the {len(report.slices)} slices has an interval that meets that of the rest: none is apart."
     )
+    says = f"Accuracy with its 95 % interval; the line is all pictures together, {hits / count:.1%}. {told}"
     folded = f"<summary>{len(rest)} slices that are not apart</summary>{_sliced(rest, hits / count)}"
     more = f'<details class="xh-table">{folded}</details>'
     return _framed("Accuracy by slice", says, _sliced(chief, hits / count) + (more if rest else ""))
@@ -195,8 +204,8 @@ def _before_after(report: AuditReport, one: Finding) -> str:
                 return (
                     f'<div class="xh-turned-pair"><figure class="xh-shot">{picture(report, key)}<figcaption>'
                     f'{escape(before)}</figcaption></figure><span aria-hidden="true">→</span><figure class="xh-shot">'
-                    f'<img alt="{escape(CHANGES[name].title)}" src="{_address(changed)}"><figcaption>'
-                    f"{escape(after)}: {escape(CHANGES[name].title)}</figcaption></figure></div>"
+                    f'<img alt="{escape(report.turned[name].title)}" src="{_address(changed)}"><figcaption>'
+                    f"{escape(after)}: {escape(report.turned[name].title)}</figcaption></figure></div>"
                 )
     return ""
 
@@ -229,7 +238,7 @@ def _rows(rows: Sequence[tuple[str, list[str]]], heads: Sequence[str]) -> str:
     drawn = []
     for name, cells in rows:
         told = [
-            f"<td{f' data-head={escape(repr(head))}' * (len(heads) > 1)}>{cell}</td>" if cell else "<td></td>"
+            f"<td{_head(head) * (len(heads) > 1)}>{cell}</td>" if cell else "<td></td>"
             for head, cell in zip(heads, cells, strict=True)
         ]
         drawn.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(told)}</tr>')

@@ -1,22 +1,22 @@
 """What was found, in words, the worst first: what it is, what each label has, whether the classifier goes by it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xaihub.auditing.changes import CHANGES, Turned, by_nuisance
+from xaihub.auditing.controls import HARDLY, by_nuisance, control_of, goes_by
 from xaihub.auditing.looking import Looked
 from xaihub.auditing.nuisances import NUISANCES, Nuisance
 from xaihub.auditing.records import Copies, Examples, Finding, Link, figure, rate
 from xaihub.auditing.scoring import Told
+from xaihub.auditing.trials import Turned
 from xaihub.auditing.using import Said, Telling
 
 __all__ = ["findings", "has", "uses", "verdict"]
 
 SHOWN = 4  # pictures of each side
-SOME, HARDLY = 0.05, 0.1  # answers that turn: more than this is use, less than that is none, between is not clear
 STRONG = 0.8  # severity of an area of 0.9
 NAMED = 6  # labels
 _HOW = (
@@ -40,11 +40,14 @@ def findings(
     The severity of an area under the curve is 2 AUC - 1 (Somers' D), to two digits; of near copies, their share.
     """
     found = [_of_copies(copies), _of_contradictions(copies, len(looked))]
+    tells = {link.nuisance for link in telling.links if link.label.found}
+    knows = said is not None and said.compares
     for link in telling.links:
+        used = uses(link, turned, tells, knows=knows)
         if link.label.found:
-            found.append(_of_label(looked, link, telling.by_label[link.nuisance], turned))
+            found.append(_of_label(looked, link, telling.by_label[link.nuisance], turned, used))
         elif link.mistakes is not None and link.mistakes.found and said is not None:
-            found.append(_of_mistakes(looked, said, link, telling.by_mistake[link.nuisance], turned))
+            found.append(_of_mistakes(looked, said, link, telling.by_mistake[link.nuisance], turned, used))
     order = ["copies", *NUISANCES, "labels"]
     there = [one for one in found if one is not None]
     return tuple(sorted(there, key=lambda one: (-round(one.severity, 2), order.index(one.name))))
@@ -121,7 +124,9 @@ def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sqrt(_mean((values - middle) ** 2))
 
 
-def _of_label(looked: Looked, link: Link, found: Told, turned: Mapping[str, Turned]) -> Finding:
+def _of_label(
+    looked: Looked, link: Link, found: Told, turned: Mapping[str, Turned], used: tuple[str, bool | None]
+) -> Finding:
     entry, strength = NUISANCES[link.nuisance], link.label
     best = int(np.nanargmax(found.by_target))
     two = len(looked.names) == 2
@@ -135,7 +140,6 @@ def _of_label(looked: Looked, link: Link, found: Told, turned: Mapping[str, Turn
         f"From {_in_sentence(entry)} alone the label can be told {how}: {strength.in_words}, on {strength.count:,}"
         f" pictures that took no part in the fit.{of}"
     )
-    used, use = uses(link, turned)
     return Finding(
         link.nuisance, f"{entry.title}: tells the label", sentence, 2 * strength.auc - 1, entry.advice,
         has(looked, entry, found),
@@ -143,11 +147,13 @@ def _of_label(looked: Looked, link: Link, found: Told, turned: Mapping[str, Turn
             Examples(f"{label!r}, most clearly by it", _extreme(looked, scores, mine, highest=True)),
             Examples(f"{other!r}, most clearly by it" * two or other, _extreme(looked, scores, ~mine, highest=False)),
         ),
-        used, use, tuple(one.name for one in by_nuisance(turned, link.nuisance)),
+        *used, tuple(one.name for one in by_nuisance(turned, link.nuisance)),
     )  # fmt: skip
 
 
-def _of_mistakes(looked: Looked, said: Said, link: Link, found: Told, turned: Mapping[str, Turned]) -> Finding:
+def _of_mistakes(
+    looked: Looked, said: Said, link: Link, found: Told, turned: Mapping[str, Turned], used: tuple[str, bool | None]
+) -> Finding:
     entry, strength = NUISANCES[link.nuisance], link.mistakes
     assert strength is not None  # noqa: S101  who calls this has looked
     sentence = (
@@ -155,7 +161,6 @@ def _of_mistakes(looked: Looked, said: Said, link: Link, found: Told, turned: Ma
         f" {strength.count:,} pictures that took no part in the fit."
     )
     scores, wrong = found.scores[:, 0], said.wrong
-    used, use = uses(link, turned)
     return Finding(
         link.nuisance, f"{entry.title}: goes with mistakes", sentence, 2 * strength.auc - 1,
         "Have pictures like those on which it is wrong among the training pictures of every label, or say in the"
@@ -164,45 +169,50 @@ def _of_mistakes(looked: Looked, said: Said, link: Link, found: Told, turned: Ma
             Examples("wrong, as is most to be expected by it", _extreme(looked, scores, wrong, highest=True)),
             Examples("right", _extreme(looked, scores, said.known & ~wrong, highest=False)),
         ),
-        used, use, tuple(one.name for one in by_nuisance(turned, link.nuisance)),
+        *used, tuple(one.name for one in by_nuisance(turned, link.nuisance)),
     )  # fmt: skip
 
 
-def uses(link: Link, turned: Mapping[str, Turned]) -> tuple[str, bool | None]:
-    """Whether the classifier goes by a nuisance, in words and in a word; ("", None) without a classifier."""
+def uses(
+    link: Link, turned: Mapping[str, Turned], telling: Collection[str] = (), *, knows: bool = True
+) -> tuple[str, bool | None]:
+    """Whether the classifier goes by a nuisance, in words and in a word; ("", None) where nothing was tried.
+
+    Args:
+        telling: the nuisances that tell the labels.
+        knows: whether the classifier has two of the labels; an answer that turns from one class to another that is
+            none of them says nothing of a shortcut.
+    """
     if not turned:
         return "", None
     if link.nuisance == "metadata":
         return _NEVER, False
     tried = by_nuisance(turned, link.nuisance)
-    told, verdicts = [], []
-    for one in tried:
-        entry = CHANGES[one.name]
-        control = turned.get(entry.control)
-        verdicts.append(_goes_by(one, control))
-        beside = f" (control: {CHANGES[control.name].title}, {rate(control)})" if control is not None else ""
-        told.append(f"{entry.title}, {rate(one)} of {one.count:,} answers turn{beside}")
-    use = True if True in verdicts else False if verdicts and all(each is False for each in verdicts) else None
-    if not told:
+    if not tried:
         return "", None
-    says = {
-        True: "The classifier's answers depend on it", False: "The classifier hardly goes by it",
-        None: "Whether the classifier goes by it is not clear",
-    }[use]  # fmt: skip
+    controls = [control_of(one, turned, link.nuisance, telling) for one in tried]
+    told = []
+    for one, control in zip(tried, controls, strict=True):
+        beside = f" (control: {control.title}, {rate(control)})" if control is not None else ""
+        told.append(f"{one.title}, {rate(one)} of {one.count:,} answers turn{beside}")
+    if knows:
+        verdicts = [goes_by(one, control, tried=len(tried)) for one, control in zip(tried, controls, strict=True)]
+        use = True if True in verdicts else False if all(each is False for each in verdicts) else None
+        says = {
+            True: "The classifier's answers depend on it", False: "The classifier hardly goes by it",
+            None: "Whether the classifier goes by it is not clear",
+        }[use]  # fmt: skip
+    else:
+        use, hardly = None, all(one.interval[1] < HARDLY for one in tried)
+        says = (
+            f"The classifier's answers {'hardly turn' if hardly else 'turn'} when it is changed, but it does not have"
+            " two of these labels among its classes, so that is no sign of a shortcut"
+        )
     traces = _TRACES if link.nuisance in ("format", "quality") else ""
     within = ""
     if link.answers is not None and link.answers.found:
         within = f" Among pictures of one label it goes with what the classifier says, too: {link.answers.in_words}."
     return f"{says}: {'; '.join(told)}.{traces}{within}", use
-
-
-def _goes_by(one: Turned, control: Turned | None) -> bool | None:
-    """Whether it turns answers: more than the same done elsewhere, or next to none; None where that is not clear."""
-    low, high = one.interval
-    beyond = max(SOME, control.interval[1] if control is not None else 0.0)
-    if low > beyond:
-        return True
-    return False if high < HARDLY or (control is not None and one.rate <= control.rate) else None
 
 
 def _of_copies(copies: Copies) -> Finding | None:

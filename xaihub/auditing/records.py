@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from xaihub.auditing.changes import Turned
+from xaihub.auditing.scoring import SURE
+from xaihub.auditing.trials import Turned
 from xaihub.intervals import Interval
 
 __all__ = ["Case", "Copies", "Examples", "Finding", "Link", "Slice", "Strength", "figure", "rate"]
-
-SURE = 0.05  # how often chance alone may give a finding in a dataset without any
 
 
 @dataclass(frozen=True)

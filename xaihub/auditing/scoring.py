@@ -8,20 +8,22 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xaihub.intervals import Z
-from xaihub.separability import folds
+from xaihub.separability import FOLDS, folds
 
-__all__ = ["Asking", "Told", "adjusted", "dealt_together", "design", "told"]
+__all__ = ["SURE", "Asking", "Told", "adjusted", "dealt_together", "design", "least_found", "needed", "told"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
 Truths: TypeAlias = NDArray[np.bool_]
 
+SURE = 0.05  # how often chance alone may give a finding in a dataset without any
 PENALTY = 0.01  # of the columns' variance, as the linear probe of `separability` has it
 MOST_KINDS = 30  # words that have a column of their own
 _AT_ONCE = 4_000_000  # permuted targets of pictures that are scored at once
@@ -198,8 +200,54 @@ def adjusted(found: Sequence[Told]) -> list[float]:
     """
     if not found:
         return []
-    strongest = np.max([_standing(one.null, one.null) for one in found], axis=0)
+    strongest = _strongest(found)
     return [float((1 + (strongest >= one.beyond_chance).sum()) / (1 + len(strongest))) for one in found]
+
+
+def _strongest(found: Sequence[Told]) -> Floats:
+    """(P,), how far the furthest of all questions lies from chance where the targets are permuted."""
+    return np.asarray(np.max([_standing(one.null, one.null) for one in found], axis=0))
+
+
+def least_found(found: Sequence[Told]) -> float:
+    """The least area, 1 at most, that would be a finding whichever of the questions it answered.
+
+    Its interval must lie above 0.5, which it does where the area is `Z` deviations of chance above it, and it must
+    stand out among the permuted targets of all questions, as `adjusted` counts.
+    """
+    varying = [one for one in found if np.ptp(one.scores) and np.nanstd(one.null)]
+    if not varying:
+        return 1.0
+    ordered = np.sort(_strongest(found))
+    beaten = math.floor(SURE * (1 + len(ordered)))  # among so many permutations, itself counted, it is a finding
+    if not beaten:
+        return 1.0
+    stands = max(Z, float(ordered[-beaten]))
+    return min(1.0, 0.5 + stands * max(float(np.nanstd(one.null)) for one in varying))
+
+
+def needed(found: Sequence[Told], fewest: int, least: float) -> int:
+    """How many pictures the rarest label must have, about, for an area below `least` to be a finding.
+
+    The variance of an area by chance (Hanley & McNeil, 1982) falls with the pictures; how much wider than it the null
+    of so few pictures is, and how far the strongest of all questions lies from it, stay.
+
+    Args:
+        fewest: how many it has.
+    """
+    spread = max((float(np.nanstd(one.null)) for one in found), default=0.0)
+    stands = NormalDist().inv_cdf(1 - SURE / max(1, len(found)))  # few permutations of few pictures do not show it
+    wider = max(1.0, spread / math.sqrt(_by_fold(fewest)))
+    count = fewest + 1
+    while 0.5 + stands * wider * math.sqrt(_by_fold(count)) >= least:
+        count += 1
+    return count
+
+
+def _by_fold(count: int) -> float:
+    """The variance of an area of 0.5 that is the mean over the folds, of so many pictures of each of two labels."""
+    each = max(1.0, count / FOLDS)
+    return _hanley_mcneil(0.5, each, each) / min(FOLDS, count)
 
 
 def _standing(areas: float | Floats, null: Floats) -> Floats:

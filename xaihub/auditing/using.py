@@ -1,5 +1,6 @@
 """What nuisances tell: the labels, and given the label where a classifier is wrong and what it says."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,14 +10,16 @@ from numpy.typing import NDArray
 from xaihub.auditing.looking import Looked
 from xaihub.auditing.nuisances import NUISANCES
 from xaihub.auditing.records import Link, Strength
-from xaihub.auditing.scoring import Asking, Told, adjusted, dealt_together, design, told
+from xaihub.auditing.scoring import Asking, Told, adjusted, dealt_together, design, least_found, needed, told
 from xaihub.classifier import Classifier
+from xaihub.errors import DatasetError
 from xaihub.progress import Progress, silent
 
 __all__ = ["Said", "Telling", "answers_of", "telling"]
 
 FEWEST = 10  # pictures with a rare answer, or mistakes, from which on something can be told of them
 PERMUTATIONS = 200
+CLEAR = 0.95  # an area that must be findable, or the pictures are too few to tell anything
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +42,27 @@ class Said:
         return self.truth >= 0
 
     @property
+    def compares(self) -> bool:
+        """Whether two of the labels are the classifier's: only then its answers can tell pictures of them apart."""
+        return len(np.unique(self.truth[self.known])) > 1
+
+    @property
     def wrong(self) -> NDArray[np.bool_]:
         return self.known & (self.answers != self.truth)
 
 
 @dataclass(frozen=True, eq=False)
 class Telling:
-    """Everything that is told, with the scores that examples are chosen by."""
+    """Everything that is told, with the scores that examples are chosen by.
+
+    Attributes:
+        least: the least area, 1 at most, that would be found.
+        needed: where that is not below `CLEAR`, about how many pictures each label needs; else 0.
+    """
 
     links: tuple[Link, ...]
+    least: float
+    needed: int
     by_label: Mapping[str, Told]
     by_mistake: Mapping[str, Told]
 
@@ -62,7 +77,11 @@ def answers_of(looked: Looked, classifier: Classifier) -> Said:
 
 
 def telling(looked: Looked, said: Said | None, *, folds_seed: int = 0, progress: Progress = silent) -> Telling:
-    """What each nuisance tells, in the order of the table."""
+    """What each nuisance tells, in the order of the table.
+
+    Raises:
+        DatasetError: the labels have so few pictures that no two of different labels can be compared.
+    """
     truth = looked.truth
     dealt = dealt_together(truth, looked.together, folds_seed)
     columns = {name: design(looked.features[name], looked.kinds.get(name)) for name in NUISANCES}
@@ -76,6 +95,8 @@ def telling(looked: Looked, said: Said | None, *, folds_seed: int = 0, progress:
         return found
 
     by_label = ask(_one_hot(truth), np.zeros_like(truth), 0.0)
+    if not by_label:
+        raise DatasetError(_too_few(looked))
     by_mistake: dict[str, Told] = {}
     by_answer: dict[str, Told] = {}
     why_not = ""
@@ -88,7 +109,17 @@ def telling(looked: Looked, said: Said | None, *, folds_seed: int = 0, progress:
             by_answer = ask(turned, truth, 2 / 3)
     labels, mistakes, answers = (_strengths(found, len(looked)) for found in (by_label, by_mistake, by_answer))
     links = [Link(name, labels[name], mistakes.get(name), answers.get(name), why_not) for name in NUISANCES]
-    return Telling(tuple(links), by_label, by_mistake)
+    least = least_found(list(by_label.values()))
+    more = needed(list(by_label.values()), min(Counter(looked.labels).values()), CLEAR) if least >= CLEAR else 0
+    return Telling(tuple(links), least, more, by_label, by_mistake)
+
+
+def _too_few(looked: Looked) -> str:
+    counts = ", ".join(f"{label!r} {count:,}" for label, count in Counter(looked.labels).most_common(8))
+    return (
+        f"These pictures cannot be audited: there are {len(looked):,} ({counts}), too few to learn from some of each"
+        " label and try the rest. Give more, some twenty of each label at least, or a larger limit."
+    )
 
 
 def _one_hot(truth: NDArray[np.int64]) -> NDArray[np.bool_]:

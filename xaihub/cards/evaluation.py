@@ -54,9 +54,9 @@ def _columns(name: str) -> str:
         " and `low` to `high` its 95 % bootstrap interval. `value_random`, `value_centre` and `value_edges` are what"
         " maps that never looked at the network scored on the same pictures; `gain_over_random` and its like by how"
         " much the method is better than them, picture by picture (above 0 is better, whichever way the metric points),"
-        " each with `_low` and `_high`. Where `gain_over_random_low` is not above 0, the method is no better than"
-        " random. Rows with `is_baseline` are those maps themselves. Scores of different pictures or settings do not"
-        " compare."
+        " each with `_low` and `_high`. Where `gain_over_random_low` is not above 0, the method is not shown to be"
+        " better than random, and few pictures show nothing: below ten the intervals are too narrow. Rows with"
+        " `is_baseline` are those maps themselves. Scores of different pictures or settings do not compare."
     )
 
 
@@ -77,7 +77,7 @@ def _of_metric(metric: str, rows: Sequence[Mapping[str, Any]], told: tuple[str, 
         )
         for row in ordered
     ]
-    table = _table(("model", "method", "pictures", "mean (95 % interval)", "n", "no better than"), cells)
+    table = _table(("model", "method", "pictures", "mean (95 % interval)", "n", "not shown to be better than"), cells)
     return f"## {_text(heading)}\n\n{summary} {direction}\n\n{table}"
 
 

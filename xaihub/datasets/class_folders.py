@@ -7,7 +7,7 @@ from pathlib import Path
 from xaihub.datasets.pictures import LabelledPictures, Source, draw, drawn, refuse_unknown_labels, same
 from xaihub.errors import DatasetError
 
-__all__ = ["open_class_folders", "open_flat_folder", "split_folders"]
+__all__ = ["is_flat_folder", "open_class_folders", "open_flat_folder", "split_folders"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 _SPLITS = {
@@ -36,7 +36,12 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 def _holds_classes(folder: Path) -> bool:
     beside = any(path.suffix.lower() in _SUFFIXES for path in folder.iterdir())
-    return not beside and any(next(_pictures(child), None) for child in _folders(folder))
+    return not beside and not is_flat_folder(folder)
+
+
+def is_flat_folder(folder: Path) -> bool:
+    """Whether none of its folders holds pictures, so that there are neither classes nor splits."""
+    return not any(next(_pictures(child), None) for child in _folders(folder))
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -87,8 +92,10 @@ def open_flat_folder(folder: Path, *, limit: int | None = None, seed: int = 0) -
     Links are followed wherever they lead, for it is the user's own folder; a visitor can name none.
 
     Raises:
-        DatasetError: there are none.
+        DatasetError: there are none, or the limit leaves none.
     """
+    if limit is not None and limit < 1:
+        raise DatasetError(f"A limit of {limit} pictures leaves none to read. Give 1 or more.")
     found: list[Source] = [
         (path.relative_to(folder).as_posix(), None, partial(same, path))
         for path in _pictures(folder)

@@ -1,21 +1,28 @@
 """What an evaluation asks: which methods, which metrics of each, with which settings."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from torch import Tensor
 
 from xaihub.classifier import Classifier
 from xaihub.errors import TargetLayerError, UnknownNameError, XaihubError
 from xaihub.evaluating.pieces import code_of, key_of
 from xaihub.methods import FEW_PASSES, METHODS
 from xaihub.metrics import BASELINES, DEFAULT_SUITE, METRICS, SUITE_SETTINGS, Metric
+from xaihub.metrics.table import Count
 from xaihub.references import ReferenceSet
 from xaihub.registry import nearest_name
 
-__all__ = ["Metrics", "Plan", "map_methods", "metrics_named", "plan", "settings_of"]
+__all__ = ["Metrics", "Plan", "map_methods", "metrics_named", "plan", "refuse_seed", "settings_of"]
 
 Metrics = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
+
+_SEEDS = 2**63  # so many start torch's generators and numpy's
 
 _SHOW = {"twins": ("twins",), "counterfactuals": ("counterfactuals", "swap"), "prototypes": ("prototypes",)}
 
@@ -67,8 +74,8 @@ def plan(
     """What is asked of a classifier; see `evaluate`.
 
     Raises:
-        UnknownNameError: there is no such method or metric.
-        TargetLayerError, XaihubError: one that was named cannot run here.
+        UnknownNameError: there is no such method, metric or setting.
+        TargetLayerError, XaihubError: one that was named cannot run here, or not with such a setting.
     """
     wanted = _metrics(metrics, masks)
     usual = [name for name in wanted if METRICS[name].of == "maps"]
@@ -94,7 +101,7 @@ def map_methods(classifier: Classifier) -> list[str]:
     ]
 
 
-def metrics_named(texts: Sequence[str] | None) -> Metrics:
+def metrics_named(texts: Sequence[str] | None) -> dict[str, Mapping[str, Any]] | None:
     """Metrics as somebody types them: a name alone has the suite's settings, "deletion:steps=224" others.
 
     Raises:
@@ -109,11 +116,7 @@ def metrics_named(texts: Sequence[str] | None) -> Metrics:
         settings = dict(SUITE_SETTINGS.get(name, {}))
         for each in filter(None, given.split(",")):
             setting, _, value = each.partition("=")
-            if setting not in known:
-                raise UnknownNameError(
-                    f"{name} has no setting {setting!r}.{nearest_name(setting, known)} It has:"
-                    f" {', '.join(known) or 'none'}."
-                )
+            _refuse_unknown(METRICS[name], setting)
             settings[setting] = value if isinstance(known[setting], str) else _value(value, text)
         found[name] = settings
     return found
@@ -137,11 +140,70 @@ def settings_of(entry: Metric, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in (usual | dict(given)).items() if name != "progress"}
 
 
+def refuse_seed(seed: int) -> None:
+    """Nothing, unless no random numbers can start from it.
+
+    Raises:
+        XaihubError: it is no whole number, negative, or too large.
+    """
+    if not _is_seed(seed):
+        raise XaihubError(
+            f"No random numbers start from the seed {seed!r}: it must be a whole number of 0 or more, below 2^63. Give"
+            " another one, such as 0."
+        )
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < _SEEDS
+
+
+def _refuse_unknown(entry: Metric, setting: str) -> None:
+    known = settings_of(entry, {})
+    if setting not in known:
+        raise UnknownNameError(
+            f"{entry.name} has no setting {setting!r}.{nearest_name(setting, known)} It has:"
+            f" {', '.join(known) or 'none'}."
+        )
+
+
+def _refuse_settings(entry: Metric, given: Mapping[str, Any]) -> None:
+    """Nothing, unless a setting cannot be, as far as that is known before there is a picture."""
+    options = inspect.signature(entry.run).parameters
+    for setting, value in given.items():
+        _refuse_unknown(entry, setting)
+        if must := _must_be(setting, value, options[setting].annotation):
+            raise XaihubError(f"{entry.name} cannot be measured with {setting}={value!r}: {setting} must be {must}.")
+
+
+def _must_be(setting: str, value: Any, annotation: Any) -> str:
+    """What a setting must be, by its annotation, where the value is not that; nothing where none tells."""
+    kind, several = get_origin(annotation), get_args(annotation)
+    if kind is Literal:
+        return "" if value in several else f"one of: {', '.join(map(str, several))}"
+    kinds = several if kind in (Union, UnionType) else (annotation,)
+    if value is None and type(None) in kinds:
+        return ""
+    if setting == "seed":
+        return "" if _is_seed(value) else "a whole number of 0 or more, below 2^63"
+    if bool in kinds:
+        return "" if value in (0, 1) else "0 or 1"
+    if Count in kinds:
+        return "" if isinstance(value, int) and value >= 1 else "a whole number of 1 or more"
+    if int in kinds:
+        return "" if isinstance(value, int) else "a whole number"
+    if float in kinds:
+        return "" if isinstance(value, (int, float)) and math.isfinite(value) else "a number"
+    many = kind is Sequence or Tensor in kinds
+    return "more than one number, which only Python can give" if many and isinstance(value, (int, float)) else ""
+
+
 def _metrics(metrics: Metrics, masks: bool) -> dict[str, Mapping[str, Any]]:
     if isinstance(metrics, Mapping):
         named = dict(metrics)
     else:
-        named = {name: SUITE_SETTINGS.get(name, {}) for name in (DEFAULT_SUITE if metrics is None else metrics)}
+        named = metrics_named(DEFAULT_SUITE if metrics is None else metrics) or {}
+    for name, given in named.items():
+        _refuse_settings(METRICS[name], given)
     lacking = [name for name in named if "masks" in METRICS[name].needs and not masks]
     if lacking and metrics is not None:
         raise XaihubError(f"{lacking[0]} asks whether a map finds a thing, and nobody said where it is. Give `masks=`.")

@@ -8,7 +8,7 @@ import numpy as np
 
 from xaihub.evaluating.resampling import Floats
 from xaihub.evaluating.tables import best_first, with_interval
-from xaihub.evaluating.words import metric_title, title
+from xaihub.evaluating.words import STANDINGS, metric_title, standing_in_words, title
 from xaihub.records import Score
 
 __all__ = ["curve_panel", "intervals", "ranks", "ranks_of"]
@@ -22,7 +22,7 @@ _CELL, _LABEL = 46, 168  # of the rank chart
 def intervals(scores: Sequence[Score]) -> str:
     """One metric: a dot and its 95 % interval for each method, best first, and the baselines below.
 
-    A hollow dot stands for a method that is no better than random; the words beside it say so too.
+    A hollow dot stands for a method that is not better than random; the words beside it say why.
     """
     ordered = best_first(scores)
     across = _Axis(min(s.low for s in ordered), max(s.high for s in ordered), _NAMES, _WIDTH - _WORDS)
@@ -49,9 +49,9 @@ def intervals(scores: Sequence[Score]) -> str:
 
 def _interval(score: Score, place: int, across: "_Axis") -> str:
     y = _TOP + _ROW * (place + 0.5)
-    fails = not score.baseline and "random" in score.no_better_than and score.category != "complexity"
-    kind = "baseline" if score.baseline else "fails" if fails else "method"
-    words = with_interval(score) + ", no better than random" * fails
+    lacks = standing_in_words(score, "random")
+    kind = "baseline" if score.baseline else "fails" if lacks else "method"
+    words = with_interval(score) + f", {lacks}" * bool(lacks) + " than random" * (lacks == STANDINGS["no better"])
     return (
         f'<g class="{kind}"><text class="name" x="{_NAMES - 12}" y="{y + 4:.1f}">{escape(title(score.method))}</text>'
         f'<path class="bar" d="M{across(score.low):.1f} {y:.1f}H{across(score.high):.1f}"/>'

@@ -1,9 +1,11 @@
 """What is asked about: pictures as the classifier sees them, the class explained, and what is to be found there."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,12 +15,22 @@ from PIL import Image
 from torch import Tensor
 
 from xaihub.classifier import Classifier
-from xaihub.datasets import LabelledPictures
+from xaihub.datasets import LabelledPictures, is_dataset_folder, open_flat_folder
+from xaihub.datasets.class_folders import is_flat_folder
 from xaihub.datasets.pictures import same
+from xaihub.datasets.splits import Source
+from xaihub.errors import DatasetError
+from xaihub.folders import folder_named
 from xaihub.images import PictureLike
+from xaihub.progress import Progress, silent
 from xaihub.records import Box
 
-__all__ = ["Batch", "Mask", "Target", "batches", "boxes_on_crop", "mask_on_crop", "named_pictures"]
+__all__ = [
+    "Batch", "Images", "Mask", "Target", "batches", "boxes_on_crop", "mask_on_crop", "named_pictures", "opened",
+]  # fmt: skip
+
+Images: TypeAlias = LabelledPictures | Sequence[PictureLike] | str | Path
+"""Labelled pictures, or paths, bytes, PIL images, arrays in a list; or a folder or a dataset's id."""
 
 Target: TypeAlias = str | int | Sequence[str | int] | None
 """A class, or several of which the most probable one is explained, or None for the predicted one."""
@@ -59,12 +71,52 @@ class Batch:
         return len(self.numbers)
 
 
-def named_pictures(images: LabelledPictures | Sequence[PictureLike]) -> LabelledPictures:
-    """The pictures of a dataset as they are; others under the name of their file, or their number."""
+def named_pictures(images: Images, progress: Progress = silent) -> LabelledPictures:
+    """The pictures of a dataset as they are; others under the name of their file, or their number.
+
+    Raises:
+        DatasetError: these are no pictures.
+        HubError: there is no such dataset.
+    """
     if isinstance(images, LabelledPictures):
         return images
+    if isinstance(images, (str, Path)):
+        return opened(Source(_place(images)), progress)
+    if not isinstance(images, Sequence) or isinstance(images, (bytes, bytearray)):
+        raise DatasetError(
+            f"Pictures cannot be taken from a single {type(images).__name__}. Give a list of pictures, a folder, a"
+            " dataset's id, or what `open_dataset` returns."
+        )
     sources = [(_name(image, i), None, partial(same, image)) for i, image in enumerate(images)]
-    return LabelledPictures("pictures", sources, ())
+    return LabelledPictures("the list given", sources, ())
+
+
+def opened(source: Source, progress: Progress = silent) -> LabelledPictures:
+    """The pictures of a folder or a dataset, of the split that something is measured on; labels are not needed.
+
+    A folder none of whose folders holds pictures is taken as it is. Any other is read as `open_dataset` reads it.
+
+    Raises:
+        DatasetError, HubError: there are none, or they cannot be read.
+    """
+    folder = folder_named(str(source.data))
+    if folder is None or is_dataset_folder(folder) or not is_flat_folder(folder):
+        return source.open(source.to_measure(), progress)
+    if source.split is not None:
+        raise DatasetError(
+            f"{str(folder)!r} has no split {source.split!r}. It is a folder of pictures, which has none. Name no split."
+        )
+    return open_flat_folder(folder, limit=source.limit)
+
+
+def _place(images: str | Path) -> str:
+    """A folder or what may be a dataset's id."""
+    text = str(images)
+    if os.path.isfile(Path(text).expanduser()):
+        raise DatasetError(f"{text!r} is one file. Give a list, such as [{text!r}], or a folder of pictures.")
+    if isinstance(images, Path) and folder_named(text) is None:
+        raise DatasetError(f"There is no folder {text!r}. Name a folder of pictures, or give a list of them.")
+    return text
 
 
 def batches(

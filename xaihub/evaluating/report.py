@@ -14,10 +14,12 @@ from xaihub.evaluating.words import (
     KNOWS_NOTHING,
     NO_BETTER,
     explained,
+    few_pictures,
     findings,
     headline,
     listed,
     metric_title,
+    standing,
     title,
 )  # fmt: skip
 from xaihub.images import thumbnail
@@ -49,7 +51,7 @@ def report(chapters: Sequence[Chapter], *, command: str = "") -> str:
     names = listed(chapter.model for chapter in chapters)
     body = [
         "<header><h1>How far can these explanations be relied on?</h1>"
-        f"<p>{escape(names)}. {_when(chapters)}</p></header>",
+        f"<p>{escape(names)}. {_when(chapters)}</p>{_few(chapters)}</header>",
         *(_across(chapters) if len(chapters) > 1 else [_in_short(chapters[0])]),
         _reading(chapters),
         *(_chapter(chapter, place, len(chapters)) for place, chapter in enumerate(chapters)),
@@ -68,6 +70,11 @@ def _when(chapters: Sequence[Chapter]) -> str:
     return f"Measured with xaihub on {made or date.today().isoformat()}."
 
 
+def _few(chapters: Sequence[Chapter]) -> str:
+    told = few_pictures(score for chapter in chapters for score in chapter.scores)
+    return f'<p class="few"><strong>Few pictures.</strong> {escape(told)}</p>' if told else ""
+
+
 def _reading(chapters: Sequence[Chapter]) -> str:
     """What every chapter takes for granted, once."""
     beside = "".join(
@@ -79,10 +86,10 @@ def _reading(chapters: Sequence[Chapter]) -> str:
         "<section><h2>How to read this page</h2><p>A heatmap always shows something. The question is whether it shows"
         " more than a map that never looked at the network. So three such maps went through every metric on the same"
         f" pictures:</p><dl>{beside}</dl><p>{escape(NO_BETTER)}</p><p>{escape(HOW_INTERVALS)}</p><p>In the plots a dot"
-        " is a mean over the pictures and the line through it its interval; a hollow dot stands for a method that is no"
-        " better than random. “Better by” is the mean difference to a baseline on the same pictures, turned so that"
-        " more than zero is better whichever way the metric points. n is the number of pictures a mean is taken of.</p>"
-        "</section>"
+        " is a mean over the pictures and the line through it its interval; a hollow dot stands for a method that is"
+        " not better than random, or not shown to be. “Better by” is the mean difference to a baseline on the same"
+        " pictures, turned so that more than zero is better whichever way the metric points. n is the number of"
+        " pictures a mean is taken of.</p></section>"
     )
 
 
@@ -111,7 +118,7 @@ def _found(chapter: Chapter, metric: str, method: str) -> Score | None:
 def _cell(score: Score | None) -> str:
     if score is None:
         return "<td>–</td>"
-    star = " ★" * bool(score.gains and not score.baseline and not score.no_better_than)
+    star = " ★" * bool(score.gains and all(standing(score, each) == "better" for each in score.gains))
     return f"<td>{number(score.value)}{star}<br><small>{number(score.low)} to {number(score.high)}</small></td>"
 
 
@@ -128,13 +135,11 @@ def _chapter(chapter: Chapter, place: int, of: int) -> str:
 def _in_short(chapter: Chapter) -> str:
     told = findings(chapter.scores)
     metric = headline(chapter.scores)
-    if not told or metric is None:
+    if not told:
         return ""
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in told)
-    return (
-        f"<section><h2>In short</h2><ul>{items}</ul><p>{escape(metric_title(metric))} is read first:"
-        f" {escape(_lowered(explained(metric)[0]))}</p></section>"
-    )
+    first = f"{metric_title(metric)} is read first: {_lowered(explained(metric)[0])}" if metric else ""
+    return f"<section><h2>In short</h2><ul>{items}</ul>{f'<p>{escape(first)}</p>' * bool(first)}</section>"
 
 
 def _lowered(sentence: str) -> str:
@@ -252,4 +257,7 @@ def _made(chapter: Chapter) -> str:
         for name, value in chapter.facts.items()
         if value not in (None, "")
     )
-    return f'<section><h3>How it was made</h3><table class="facts"><tbody>{rows}</tbody></table></section>'
+    return (
+        '<section><h3>How it was made</h3><div class="wide"><table class="facts"><tbody>'
+        f"{rows}</tbody></table></div></section>"
+    )

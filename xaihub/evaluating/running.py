@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xaihub.classifier import Classifier
-from xaihub.datasets import LabelledPictures
 from xaihub.errors import DatasetError
 from xaihub.evaluating.judging import Judge, drawn, example_values, grid_of
 from xaihub.evaluating.pieces import Pieces, code_of, key_of, of_classifier
-from xaihub.evaluating.plans import Metrics, Plan, plan
-from xaihub.evaluating.questions import Batch, Mask, Target, batches, named_pictures
-from xaihub.images import PictureLike
+from xaihub.evaluating.plans import Metrics, Plan, plan, refuse_seed
+from xaihub.evaluating.questions import Batch, Images, Mask, Target, batches, named_pictures
 from xaihub.methods import METHODS
 from xaihub.metrics import BASELINES, METRICS
 from xaihub.passes import slices
@@ -60,7 +58,7 @@ class Measured:
 
 def measured(
     classifier: Classifier,
-    images: LabelledPictures | Sequence[PictureLike],
+    images: Images,
     methods: Sequence[str] | None = None,
     metrics: Metrics = None,
     *,
@@ -72,14 +70,18 @@ def measured(
     progress: Progress = silent,
 ) -> Measured:
     """Every method and every baseline through every metric, on the same pictures; see `evaluate`."""
+    refuse_seed(seed)
     asked = plan(classifier, methods, metrics, masks=masks is not None, references=references)
-    pictures = named_pictures(images)
+    pictures = named_pictures(images, progress)
+    if not len(pictures):
+        raise DatasetError(f"There are no pictures in {pictures.name}, so nothing can be measured. Give at least one.")
     work = _Work(classifier, asked, Pieces(folder), references, seed, len(pictures), progress)
     for batch in batches(classifier, pictures, targets=targets, masks=masks):
         work.add(batch)
     if not work.batches:
-        why = next(iter(pictures.skipped.values()), "It holds no pictures.")
-        raise DatasetError(f"No picture of {pictures.name} could be read, so there is nothing to measure. {why}")
+        given = f"{len(pictures):,} picture{'s' * (len(pictures) != 1)}"
+        why = next(iter(pictures.skipped.values()))
+        raise DatasetError(f"Of {given} in {pictures.name} none could be read, so nothing can be measured. {why}")
     return work.measured(dict(pictures.skipped))
 
 

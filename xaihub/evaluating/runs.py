@@ -11,17 +11,19 @@ from typing import Any
 from xaihub import hub
 from xaihub.cards.evaluation import results_card, with_explanations
 from xaihub.classifier import Classifier
+from xaihub.datasets import LabelledPictures
 from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
 from xaihub.errors import HubError, RepoNotFoundError
 from xaihub.evaluating.chapters import Chapter, chapter_of
 from xaihub.evaluating.marked import questions_about, read_boxes
 from xaihub.evaluating.pieces import key_of
-from xaihub.evaluating.plans import Metrics
+from xaihub.evaluating.plans import Metrics, refuse_seed
+from xaihub.evaluating.questions import opened
 from xaihub.evaluating.report import report
 from xaihub.evaluating.running import measured
 from xaihub.evaluating.tables import markdown, read_rows, rows_of, write_csv, write_parquet
-from xaihub.evaluating.words import HOW_INTERVALS, findings
+from xaihub.evaluating.words import HOW_INTERVALS, few_pictures, findings
 from xaihub.folders import folder_named, replacing_file
 from xaihub.loading import Limits, load_classifier, preflight
 from xaihub.metrics import METRICS
@@ -42,7 +44,7 @@ class Order:
 
     Attributes:
         models: folders or Hub ids. `boxes`: a CSV file, see marked.py. `references`: where twins are searched.
-        show: whether the report may show pictures; None where the dataset is public.
+        show: whether the report may show pictures; None for those of public datasets of the Hub alone.
     """
 
     models: Sequence[str]
@@ -71,8 +73,10 @@ def evaluate_models(
     Raises:
         DatasetError: the pictures or the boxes cannot be read.
         HubError, UnsupportedModelError: a model cannot be had.
+        XaihubError: the seed or a metric's setting cannot be.
     """
-    pictures, marked = order.source.open(order.source.to_measure(), progress), None
+    refuse_seed(order.seed)
+    pictures, marked = opened(order.source, progress), None
     if order.boxes is not None:
         pictures, marked = questions_about(pictures, read_boxes(order.boxes))
     chapters = []
@@ -86,10 +90,15 @@ def evaluate_models(
             references=None if order.references is None else load_references(order.references, token=token),
             folder=folder or cache_folder() / "evaluations", seed=order.seed, progress=mine,
         )  # fmt: skip
-        show = pictures.public if order.show is None else order.show
+        show = _may_show(order, pictures) if order.show is None else order.show
         asked = _PREDICTED if marked is None else _MARKED
         chapters.append(chapter_of(found, pictures, asked=asked, seed=order.seed, show=show))
     return chapters
+
+
+def _may_show(order: Order, pictures: LabelledPictures) -> bool:
+    """Whether anybody may see the pictures: those of a folder of one's own are nobody else's business."""
+    return pictures.public and folder_named(str(order.source.data)) is None
 
 
 def _opened(model: str, token: hub.Token, limits: Limits | None) -> Classifier:
@@ -201,7 +210,7 @@ def _section(chapter: Chapter, results: str | None) -> str:
     about = f"On {chapter.facts['pictures']}; the class explained is {chapter.facts['class explained']}."
     listed = "\n".join(f"- {sentence}" for sentence in findings(chapter.scores))
     tables = markdown(chapter.scores).replace("\n### ", "\n#### ").replace("### ", "#### ", 1)
-    return "\n\n".join(filter(None, [about + where, listed, HOW_INTERVALS, tables]))
+    return "\n\n".join(filter(None, [about + where, few_pictures(chapter.scores), listed, HOW_INTERVALS, tables]))
 
 
 def _in_markdown(chapters: Sequence[Chapter]) -> str:
@@ -209,7 +218,8 @@ def _in_markdown(chapters: Sequence[Chapter]) -> str:
     for chapter in chapters:
         facts = "\n".join(f"- {name}: {value}" for name, value in chapter.facts.items() if value)
         listed = "\n".join(f"- {sentence}" for sentence in findings(chapter.scores))
-        parts.append(f"## {chapter.model}\n\n{facts}\n\n{listed}\n\n{markdown(chapter.scores)}")
+        told = [f"## {chapter.model}", facts, few_pictures(chapter.scores), listed, markdown(chapter.scores)]
+        parts.append("\n\n".join(filter(None, told)))
     return "\n\n".join([*parts, HOW_INTERVALS]) + "\n"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xaihub.evaluating.words import standing, standing_in_words
 from xaihub.metrics import BASELINES, METRICS
 from xaihub.records import Gain, Score
 
@@ -117,7 +118,7 @@ def best_first(scores: Iterable[Score]) -> list[Score]:
 
 
 def gain_in_words(score: Score, baseline: str, bold: str) -> str:
-    """The gain over a baseline with its interval; bold where the whole interval lies above zero.
+    """The gain over a baseline with its interval; bold where that shows that the method is better, else what it shows.
 
     Args:
         bold: how it is written, around `{}`.
@@ -125,8 +126,10 @@ def gain_in_words(score: Score, baseline: str, bold: str) -> str:
     gain = score.gains.get(baseline)
     if gain is None or score.baseline:
         return ""
-    told = with_interval(gain)
-    return bold.format(told) if score.beats(baseline) else f"{told}: no better"
+    told, lacks = with_interval(gain), standing_in_words(score, baseline)
+    if lacks:
+        return f"{told}: {lacks}"
+    return bold.format(told) if standing(score, baseline) == "better" else told
 
 
 def with_interval(told: Score | Gain) -> str:

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from xaihub.classifier import Classifier
+from xaihub.errors import XaihubError
 from xaihub.metrics.answering import answered, checked
-from xaihub.metrics.table import metric
+from xaihub.metrics.table import Count, metric
 from xaihub.progress import Progress, silent
 
 __all__ = [
@@ -160,10 +161,17 @@ def _folded_bell(length: int) -> Tensor:
 
 
 def steps_for(pixels: Tensor, steps: int | None) -> int:
-    """How many steps: those asked for, or one for each row, so that as many pixels move as the picture is wide."""
+    """How many steps: those asked for, or one for each row, so that as many pixels move as the picture is wide.
+
+    Raises:
+        XaihubError: a picture has not so many pixels, or they are none.
+    """
     if steps is not None and not 1 <= steps <= pixels[0, 0].numel():
         most = pixels[0, 0].numel()
-        raise ValueError(f"{steps} steps cannot be taken: a picture of {most} pixels has 1 to {most} of them.")
+        raise XaihubError(
+            f"{steps} steps cannot be taken: a picture of {most} pixels has 1 to {most} of them. Give another number of"
+            " steps."
+        )
     return pixels.shape[2] if steps is None else steps
 
 
@@ -179,7 +187,7 @@ def _per_row(factor: int) -> Callable[[Classifier], int]:
 
 @metric("deletion", higher_is_better=False, category="faithfulness", title="Deletion", passes=_per_row(1))
 def deletion(
-    classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tensor, *, steps: int | None = None
+    classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tensor, *, steps: Count | None = None
 ) -> Tensor:
     """Area under the target's probability as its hottest pixels are set to zero.
 
@@ -201,7 +209,7 @@ def deletion(
 
 @metric("insertion", higher_is_better=True, category="faithfulness", title="Insertion", passes=_per_row(1))
 def insertion(
-    classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tensor, *, steps: int | None = None
+    classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tensor, *, steps: Count | None = None
 ) -> Tensor:
     """Area under the target's probability as its hottest pixels come back into a blurred picture.
 
@@ -229,7 +237,7 @@ def insertion(
     combine=torch.sub,
 )
 def insertion_minus_deletion(
-    classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tensor, *, steps: int | None = None
+    classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tensor, *, steps: Count | None = None
 ) -> Tensor:
     """Insertion's area minus deletion's: high where the hottest pixels are both enough and necessary.
 

@@ -7,7 +7,7 @@ from torch.nn.functional import avg_pool2d, pad
 from xaihub.classifier import Classifier
 from xaihub.metrics.answering import checked, seed_of
 from xaihub.metrics.curves import area, curve, followed, places
-from xaihub.metrics.table import metric
+from xaihub.metrics.table import Count, metric
 
 __all__ = ["REGIONS", "SIDE", "darkest", "lots", "pixel_flipping", "region_perturbation", "region_places"]
 
@@ -22,7 +22,7 @@ REGIONS = 100  # the paper's L
     passes=lambda classifier: classifier.input_size[0] + 1,
 )
 def pixel_flipping(
-    classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tensor, *, steps: int | None = None
+    classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tensor, *, steps: Count | None = None
 ) -> Tensor:
     """Area under the target's probability as its hottest pixels are blackened.
 
@@ -54,8 +54,8 @@ def region_perturbation(
     heatmaps: Tensor,
     targets: Tensor,
     *,
-    side: int = SIDE,
-    regions: int = REGIONS,
+    side: Count = SIDE,
+    regions: Count = REGIONS,
     fill: Tensor | None = None,
 ) -> Tensor:
     """Mean fall of the target's probability as the hottest regions are scrambled, one after the other.

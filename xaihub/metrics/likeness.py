@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from xaihub.agreement import ranks
-from xaihub.errors import UnknownNameError
+from xaihub.errors import UnknownNameError, XaihubError
 from xaihub.maps import enlarged
 from xaihub.metrics.subsets import correlation
 
@@ -54,10 +54,13 @@ def structural(first: Tensor, second: Tensor) -> Tensor:
     two maps together. Not a number where the first is flat.
 
     Raises:
-        ValueError: the maps are smaller than a window.
+        XaihubError: the maps are smaller than a window.
     """
     if min(first.shape[1:]) < _WINDOW:
-        raise ValueError(f"Maps of {tuple(first.shape[1:])} are smaller than a window of {_WINDOW} by {_WINDOW}.")
+        raise XaihubError(
+            f"Maps of {tuple(first.shape[1:])} are smaller than a window of {_WINDOW} by {_WINDOW}. Compare them by"
+            " spearman."
+        )
     one, other = first.double(), second.double()
     largest, smallest = torch.maximum(one, other).flatten(1).amax(1), torch.minimum(one, other).flatten(1).amin(1)
     c1, c2 = ((k * (largest - smallest)[:, None, None]).square() for k in _STEADY)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from xaihub.classifier import Classifier
+from xaihub.errors import XaihubError
 from xaihub.metrics.answering import checked, seed_of
 from xaihub.metrics.likeness import Likeness, comparing
-from xaihub.metrics.table import Explainer, metric
+from xaihub.metrics.table import Count, Explainer, metric
 
 __all__ = [
     "STAGES", "cascading_randomisation", "independent_randomisation", "layers_with_weights", "other_classes",
@@ -40,7 +41,7 @@ def cascading_randomisation(
     targets: Tensor,
     *,
     explainer: Explainer,
-    stages: int | None = STAGES,
+    stages: Count | None = STAGES,
     likeness: Likeness = "spearman",
     seed: int = 0,
 ) -> Tensor:
@@ -77,7 +78,7 @@ def independent_randomisation(
     targets: Tensor,
     *,
     explainer: Explainer,
-    stages: int | None = STAGES,
+    stages: Count | None = STAGES,
     likeness: Likeness = "spearman",
     seed: int = 0,
 ) -> Tensor:
@@ -139,7 +140,10 @@ def similarities(
     states = randomised(classifier, order, stages, seed)
     found = [alike(first, explainer(state, pixels, targets).cpu()) for _, state in states]
     if not found:
-        raise ValueError(f"{classifier.repo_id} has no layer whose weights can be drawn anew (`reset_parameters`).")
+        raise XaihubError(
+            f"{classifier.repo_id} has no layer whose weights can be drawn anew (`reset_parameters`). Leave the metrics"
+            " of randomisation out."
+        )
     return torch.stack(found, dim=1)
 
 
@@ -176,7 +180,7 @@ def layers_with_weights(module: nn.Module) -> list[tuple[str, nn.Module]]:
 def other_classes(pixels: Tensor, targets: Tensor, classes: int, seed: int = 0) -> Tensor:
     """(N,), another class than the target for each picture, drawn from its own pixels."""
     if classes < 2:
-        raise ValueError("A classifier of one class has no other class to ask about.")
+        raise XaihubError("A classifier of one class has no other class to ask about. Leave random-logit out.")
     drawn = [
         torch.randint(classes - 1, (), generator=torch.Generator().manual_seed(seed_of(one, seed))) for one in pixels
     ]

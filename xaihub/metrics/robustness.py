@@ -5,7 +5,7 @@ from torch import Tensor
 
 from xaihub.classifier import Classifier
 from xaihub.metrics.answering import checked, seed_of
-from xaihub.metrics.table import Explainer, metric
+from xaihub.metrics.table import Count, Explainer, metric
 from xaihub.passes import slices
 
 __all__ = ["COPIES", "RADIUS", "max_sensitivity", "noisy_copies"]
@@ -22,7 +22,7 @@ def max_sensitivity(
     *,
     explainer: Explainer,
     radius: float = RADIUS,
-    copies: int = COPIES,
+    copies: Count = COPIES,
     seed: int = 0,
 ) -> Tensor:
     """Largest change of the raw map, to its own size, when each value of the pixels moves by at most 0.02.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from xaihub.classifier import Classifier
 from xaihub.metrics.answering import answered, checked, seed_of
-from xaihub.metrics.table import metric
+from xaihub.metrics.table import Count, metric
 from xaihub.passes import slices
 
 __all__ = [
@@ -75,8 +75,8 @@ def faithfulness_correlation(
     heatmaps: Tensor,
     targets: Tensor,
     *,
-    runs: int = RUNS,
-    size: int | None = None,
+    runs: Count = RUNS,
+    size: Count | None = None,
     fill: Tensor | None = None,
     logits: bool = False,
     seed: int = 0,
@@ -110,7 +110,7 @@ def infidelity(
     heatmaps: Tensor,
     targets: Tensor,
     *,
-    squares: int = SQUARES,
+    squares: Count = SQUARES,
     logits: bool = False,
     seed: int = 0,
 ) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
@@ -10,13 +10,16 @@ from xaihub.classifier import Classifier
 from xaihub.methods import first_line
 from xaihub.registry import Registry
 
-__all__ = ["METRICS", "Category", "Explainer", "Metric", "MetricNeed", "Subject", "metric"]
+__all__ = ["METRICS", "Category", "Count", "Explainer", "Metric", "MetricNeed", "Subject", "metric"]
 
 Category = Literal[
     "faithfulness", "robustness", "randomisation", "complexity", "localisation", "examples", "prototypes"
 ]
 Subject = Literal["maps", "twins", "counterfactuals", "prototypes"]
 MetricNeed = Literal["masks", "explainer"]
+
+Count = Annotated[int, "1 or more"]
+"""A setting that counts something: an evaluation refuses any other number before it measures."""
 
 Explainer = Callable[[Classifier, Tensor, Tensor], Tensor]
 """(classifier, pixels (N, 3, H, W), targets (N,)) -> raw maps (N, h, w), signed as the method has them."""

@@ -11,7 +11,7 @@ class Answer:
 
     Attributes:
         round: a random name of the round that it belongs to; it leads to nobody.
-        day: as 2026-11-22; the time of day is not kept.
+        day: as 2026-11-22; the time of day is in no row.
         place: which question of its round, from 1.
         model, revision, references: what was asked about.
         picture: the picture's key among the references.

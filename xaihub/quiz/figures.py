@@ -14,6 +14,7 @@ __all__ = ["Figures", "difference", "figures", "in_words"]
 RESAMPLES, SEED = 2000, 0
 FEWEST = 4  # values from which an interval of a mean is told
 ROUNDS = 10  # from so many on, whole rounds are drawn anew: the answers of one person are alike
+WIDEST = 0.2  # of an interval about zero that lets it be said that people were as sure as they were right
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,31 @@ def _told(apart: tuple[float, float, float]) -> str:
         return f"it helped, by {value:.0%} (95 % interval {low:+.0%} to {high:+.0%})"
     if high < 0:
         return f"it misled, by {-value:.0%} (95 % interval {low:+.0%} to {high:+.0%})"
+    return _too_few(low, high)
+
+
+def _too_few(low: float, high: float) -> str:
     return f"too few to tell (the difference lies between {low:+.0%} and {high:+.0%})"
 
 
 def _sureness(one: Figures, who: str) -> str:
-    _, low, high = one.over
+    low, high = _sure_beyond(one)
     told = f"{who.capitalize()} were {one.confidence:.0%} sure on average and right {one.share:.0%} of the time"
     if low > 0:
         return f"{told}: too sure."
-    return f"{told}: less sure than {who} could have been." if high < 0 else f"{told}: about as sure as right."
+    if high < 0:
+        return f"{told}: less sure than {who} could have been."
+    return f"{told}: {'about as sure as right' if high - low <= WIDEST else _too_few(low, high)}."
+
+
+def _sure_beyond(one: Figures) -> Interval:
+    """Between what mean confidence minus accuracy may lie: the bootstrap's interval, and Wilson's of the accuracy.
+
+    A bootstrap of few answers is too narrow, and of answers that are all alike it has no width.
+    """
+    _, low, high = one.over
+    by_wilson = one.confidence - one.accuracy[1], one.confidence - one.accuracy[0]
+    return by_wilson if np.isnan(low) else (min(low, by_wilson[0]), max(high, by_wilson[1]))
 
 
 def _trust(known: Mapping[str, Figures], who: str) -> list[str]:

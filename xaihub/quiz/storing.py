@@ -24,7 +24,8 @@ configs:
 People guessed what a classifier answers for a picture, with and without an explanation (forward simulation), on the
 Quiz page of xaihub. Each row is one guess of somebody who agreed that it is kept. There is nothing of the person in it:
 no name, no address, no session, no free text, no picture; `round` is a random number made for the round, and of the
-time only the day is kept.
+time a row holds the day alone. Each round is a file of its own: the host of the page can see when it was written, and
+whoever may read this dataset when it was sent, which is every five minutes.
 
 | column | what it is |
 |---|---|

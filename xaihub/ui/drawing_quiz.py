@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from xaihub.curated import STARTER
 from xaihub.ui.desk_quiz import Round
 from xaihub.ui.drawing import heat_words, legend, picture_uri, stack, tools
 from xaihub.ui.words import note, percent
@@ -115,13 +116,24 @@ def figures_shown(mine: "Sequence[Answer]", everybody: "Sequence[Answer]", *, ov
     """What the answers come to, of this visitor, and of all who agreed to store theirs; meanwhile, only how many."""
     if not over:
         return note(f"So far you knew {sum(each.hit for each in mine)} of {len(mine)}.") if mine else ""
-    drawn = _group(mine, "How you did", "you")
+    drawn = note(_chosen(mine)) + _group(mine, "How you did", "you")
     rounds = len({each.round for each in everybody})
     if rounds > 1:
         drawn += _group(
             everybody, f"All {rounds:,} rounds that are stored of this model and these references", "people"
         )
     return f'<section class="xh-figures-shown" aria-label="Figures">{drawn}</section>'
+
+
+def _chosen(answers: "Sequence[Answer]") -> str:
+    """That the model was wrong so often because the questions were chosen so."""
+    wrong = sum(each.wrong for each in answers)
+    small = any((each.model, each.references) == (STARTER, STARTER) for each in answers)
+    return (
+        f"The model was wrong in {wrong} of these {len(answers)} questions. They were chosen: up to half are about"
+        f" pictures that it gets wrong{', and some pets were drawn small on purpose' * small}. So this says nothing of"
+        " how often it is wrong as a rule."
+    )
 
 
 def _group(answers: "Sequence[Answer]", title: str, who: str) -> str:

@@ -11,8 +11,16 @@ COUNTS = [8, 12, 20]  # questions: four are the least with which two explanation
 EXPLANATIONS = [("Grad-CAM map", "gradcam"), ("Twins", "twins"), ("Counterfactuals", "counterfactuals")]
 AGREE = (
     "Stored are, for each guess: the model, the references and which of their pictures; the explanation; what the model"
-    " and the dataset say; your guess and how sure you were; a random number for this round, and the day. Nothing of"
-    " you: no name, address or session, no time of day, no text or picture of yours."
+    " and the dataset say; your guess and how sure you were; a random number for this round, and the day. In what is"
+    " stored there is nothing of you: no name, address or session, no time of day, no text or picture of yours. A round"
+    " is a file of its own: the host of this page can see when it was written. Where the host sends answers to the Hub,"
+    " that happens every five minutes, and whoever may read them there sees when."
+)
+
+CHOSEN = (
+    "The questions are chosen: up to half of them are about pictures that the classifier gets wrong, as far as there"
+    " are any. For the starter's quiz some pets are drawn small on purpose, so that it errs. So the classifier is wrong"
+    " here far more often than usual."
 )
 
 # what is hidden loses the focus: it goes to what comes next
@@ -35,7 +43,7 @@ class QuizLayout(Boxes):
         '<div class="xh-welcome"><h2>Do explanations help you?</h2><p>You guess what the classifier answers, for'
         " pictures with and without an explanation, and say how sure you are. At the end you see whether the"
         " explanations helped, whether you were too sure, and whether you trusted the classifier where it was"
-        " wrong.</p></div>"
+        f" wrong.</p><p>{CHOSEN}</p></div>"
     )
     widths = (3, 8)
 
