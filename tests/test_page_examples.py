@@ -150,7 +150,7 @@ def test_the_map_is_checked_later_and_the_card_is_kept_for_choices_that_come_bac
     assert desk.lacks_trust(asked), "a check that is stopped must leave what was asked as it was"
     card = trust_shown(checked, desk)
     assert "This map passed the checks" in card
-    assert "The three nearest references are answered as the picture is" in card
+    assert "are answered as their three nearest references are" in card
     other = desk.again(checked, target="dog")
     assert desk.lacks_trust(other)
     other = desk.trusted(other)
