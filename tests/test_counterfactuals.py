@@ -138,8 +138,27 @@ def test_the_ratio_of_the_distances_is_put_into_words(classifier, references):
     assert "lies nearer than any of its own class" in " ".join(explanation.notes["counterfactuals"])
 
 
+def test_a_stored_picture_that_is_called_otherwise_gives_way_to_the_next(classifier, references):
+    usual = explain_query(asked(classifier, references, against="any", k=3), ["counterfactuals"])["counterfactuals"]
+    own = asked(classifier, references, against="any").prediction.index
+    like = next(r for r in range(len(references)) if references.predicted[r] == own)
+    stored = list(references.pictures)
+    stored[references.keys.index(usual[0].facts["key"])] = stored[like]
+    found = explain_query(
+        asked(classifier, replace(references, pictures=stored), against="any", k=3), ["counterfactuals"]
+    )["counterfactuals"]
+    keys = [evidence.facts["key"] for evidence in found]
+    assert keys[:2] == [evidence.facts["key"] for evidence in usual[1:]]
+    assert usual[0].facts["key"] not in keys
+    assert [evidence.facts["valid"] for evidence in found] == [True] * 3
+    assert found[0].heatmap is not None
+
+
 def test_a_stored_picture_that_is_called_otherwise_is_flagged_and_comes_last(classifier, references):
-    own = asked(classifier, references, against="any", k=5)
+    """Where there is no other in its place."""
+    index = asked(classifier, references).prediction.index
+    all_others = int((references.predicted != index).sum())
+    own = asked(classifier, references, against="any", k=all_others)
     first = explain_query(own, ["counterfactuals"])["counterfactuals"][0]
     row = references.keys.index(first.facts["key"])
     like = next(r for r in range(len(references)) if references.predicted[r] == own.prediction.index)
@@ -147,14 +166,19 @@ def test_a_stored_picture_that_is_called_otherwise_is_flagged_and_comes_last(cla
     stored = list(references.pictures)
     stored[row], stored[gone] = stored[like], None
     changed = replace(references, pictures=stored)
-    found = explain_query(asked(classifier, changed, against="any", k=5), ["counterfactuals"])["counterfactuals"]
-    assert found[-1].facts["key"] == first.facts["key"]
+    again = asked(classifier, changed, against="any", k=all_others)
+    found = explain_query(again, ["counterfactuals"])["counterfactuals"]
+    assert len(found) == all_others
+    valid = [evidence.facts["valid"] is False for evidence in found]
+    assert valid == sorted(valid)
     assert [evidence.facts["valid"] for evidence in found].count(None) == 1
-    assert found[-1].facts["valid"] is False
-    assert found[-1].facts["asked again"] == own.prediction.label
-    assert f"The stored picture is called {own.prediction.label!r} when asked again." in found[-1].caption
+    flagged = next(evidence for evidence in found if evidence.facts["key"] == first.facts["key"])
+    assert flagged.facts["valid"] is False
+    assert flagged.facts["asked again"] == own.prediction.label
+    assert f"The stored picture is called {own.prediction.label!r} when asked again." in flagged.caption
     cards = [quality(evidence) for evidence in found]
-    assert f"no: the stored picture is called &#x27;{own.prediction.label}&#x27; when asked again" in cards[-1]
+    told = f"no: the stored picture is called &#x27;{own.prediction.label}&#x27; when asked again"
+    assert told in cards[found.index(flagged)]
     assert sum("not asked: its picture is not here" in card for card in cards) == 1
     assert "when asked again" not in found[0].caption
 

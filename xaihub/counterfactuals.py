@@ -25,6 +25,7 @@ from xaihub.unlike import candidates, nearest_first
 __all__ = ["counterfactuals", "semifactuals", "swap"]
 
 CANDIDATES = 5  # neighbours that cells are taken from
+SPARE = 3  # neighbours that stand by for those whose stored picture is called otherwise: one of a hundred
 
 
 @method("counterfactuals", needs=("target layer", "references"))
@@ -34,19 +35,17 @@ def counterfactuals(query: Query) -> tuple[Evidence, ...]:
     Nearest unlike neighbours (Dasarathy, 1991), by the classifier's own prediction: filtered by the dataset's label,
     many would be pictures that it calls the same. The class is the runner-up unless another one is asked for. Of the
     nearest, those come first whose label agrees, and that the classifier is sure of. It is asked again about each
-    stored picture: what it then calls something else is flagged and comes last.
+    stored picture: what it then calls something else gives way to the next nearest, or is flagged and comes last.
     """
     place = place_of(query)
     out = left_out(query, place, "counterfactuals")
-    found = candidates(query, place, out, "counterfactuals", query.k)
-    if not found:
+    near = candidates(query, place, out, "counterfactuals", query.k, spare=SPARE)
+    if not near:
         return ()
-    seen = see(query, place.references, [neighbour.row for neighbour in found], "counterfactuals")
+    found, seen, said = _confirmed(query, place, near)
     lies = boundary(query, place, out)
     if lies["where"] == SUSPICIOUS:
         query.note("counterfactuals", "The nearest picture of another class lies nearer than any of its own class.")
-    said = _asked_again(query, seen)
-    found = sorted(found, key=lambda neighbour: said.get(neighbour.row, (True, ""))[0] is False)  # flagged ones last
     vectors = place.vectors([neighbour.row for neighbour in found])
     far, shown_apart = _plausible(query, place, found, vectors), diversity(place, vectors)
     cards: list[Facts] = []
@@ -125,6 +124,24 @@ def swap(query: Query) -> tuple[Evidence, ...]:
             " fewer may do.",
         )
     return (_swapped(query, place, givers, flip, asked, out),)
+
+
+def _confirmed(
+    query: Query, place: Place, near: Sequence[Neighbour]
+) -> tuple[list[Neighbour], Seen, dict[int, tuple[bool, str]]]:
+    """The first k that the classifier calls what they are said to be when asked again; others only to fill up."""
+
+    def looked_at(some: Sequence[Neighbour]) -> tuple[Seen, dict[int, tuple[bool, str]]]:
+        seen = see(query, place.references, [neighbour.row for neighbour in some], "counterfactuals")
+        return seen, _asked_again(query, seen)
+
+    found = list(near[: query.k])
+    seen, said = looked_at(found)
+    if all(same for same, _ in said.values()):
+        return found, seen, said
+    said |= looked_at(near[query.k :])[1]
+    found = sorted(near, key=lambda neighbour: said.get(neighbour.row, (True, ""))[0] is False)[: query.k]
+    return found, *looked_at(found)
 
 
 def _asked_again(query: Query, seen: Seen) -> dict[int, tuple[bool, str]]:

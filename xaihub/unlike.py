@@ -18,9 +18,9 @@ _SURE = 0.5
 
 
 def candidates(
-    query: Query, place: Place, out: NDArray[np.int64], name: str, k: int, *, prefer: bool = True
+    query: Query, place: Place, out: NDArray[np.int64], name: str, k: int, *, spare: int = 0, prefer: bool = True
 ) -> list[Neighbour]:
-    """The k references that a method looks at, all of them called the class that is asked for.
+    """The k references that a method looks at, all of them called the class that is asked for, and some spare ones.
 
     Args:
         name: the method, which notes what had to be done otherwise.
@@ -31,7 +31,7 @@ def candidates(
     if wanted is not None:
         found = place.nearest(pool, predicted=wanted, leave_out=out)
         if found:
-            return (_preferred(place, found) if prefer else found)[:k]
+            return (_preferred(place, found) if prefer else found)[: k + spare]
         if query.against is not None:
             query.note(name, f"{none_of(references, wanted)}. Ask for another class, or for any other.")
             return []
@@ -44,7 +44,7 @@ def candidates(
         query.note(
             name, f"{copies if set(references.slices) - {own} else all_own}: there is no other class to compare with."
         )
-    return (_preferred(place, found) if prefer else found)[:k]
+    return (_preferred(place, found) if prefer else found)[: k + spare]
 
 
 def _wanted(query: Query, name: str) -> int | None:
