@@ -91,7 +91,7 @@ def _faithful(query: Query, heat: Tensor, findings: Findings, progress: Progress
     grid = (layer.grid[0], layer.grid[1]) if layer is not None else NO_LAYER
     found = faithfulness(query.classifier, query.view.pixels, heat, query.target, grid=grid, progress=progress)
     findings |= _figures(found)
-    return depends_on_picture(found, label, is_answer=query.target == int(query.logits.argmax())), by_lot(found)
+    return depends_on_picture(found, label, is_answer=query.target == query.prediction.index), by_lot(found)
 
 
 def _verdict(checks: Sequence[Check]) -> Verdict:

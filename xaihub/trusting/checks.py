@@ -36,16 +36,14 @@ FEWEST_TWINS = 0.8  # how often neighbours should be answered alike
 
 def hardly_an_answer(query: Query) -> Check | None:
     """That a class that is not the answer has next to no probability, of which veiling could take nothing; or None."""
-    classifier = query.classifier
-    said = classifier.probabilities(query.logits)
-    share = said[query.target].item()
-    if share >= SCARCE or query.target == int(said.argmax()):
+    share = float(query.prediction.probabilities[query.target])
+    if share >= SCARCE or query.target == query.prediction.index:
         return None
     return Check(
         CHANCE,
         "care",
-        f"The classifier gives {classifier.labels[query.target]!r} only {_p(share)} here. Veiling parts has next to"
-        " nothing to take away, so whether the map is better than chance was not asked.",
+        f"The classifier gives {query.classifier.labels[query.target]!r} only {_p(share)} here. Veiling parts has next"
+        " to nothing to take away, so whether the map is better than chance was not asked.",
     )
 
 
