@@ -288,7 +288,7 @@ def test_patches_that_no_convolution_made_are_a_map():
     assert (layer.name, layer.layout, layer.grid, layer.proof) == ("mix", "NLC", (4, 6), "bottleneck")
 
 
-def test_a_proof_takes_two_passes_and_nothing_is_remembered():
+def test_a_proof_takes_two_passes_and_a_quadrant_test_five_and_nothing_is_remembered():
     module, passes = Gated().eval(), []
 
     def forward(given: Tensor) -> Tensor:
@@ -299,7 +299,7 @@ def test_a_proof_takes_two_passes_and_nothing_is_remembered():
     before = _tensors()
     layer = choose_target_layer(module, forward, pixels())
 
-    assert len(passes) == 2, "one traced, one with the layer cut off"
+    assert len(passes) == 2 + 5, "one traced, one with the layer cut off, one as it is and one for each quadrant"
     assert layer.name == "body"
     gc.collect()
     assert _tensors() <= before

@@ -1,6 +1,6 @@
 """Maps from attention: where a transformer's tokens look, layer by layer.
 
-T tokens are the prefix tokens (class token, registers) and the h x w patches, in this order.
+T tokens are the h x w patches and those at no place (class token, registers), in the order of the target layer.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from xaihub.errors import TargetLayerError
 from xaihub.hooks import evaluating, first_tensor, replace_tensor, watching
 from xaihub.maps import evidence, map_method
 from xaihub.methods import Query, method
+from xaihub.passes import target_layer_of
 from xaihub.records import Evidence
 
 __all__ = ["attention_gradients", "attention_rollout", "attentions", "blocks_of", "legrad", "read_tokens"]
@@ -94,11 +95,12 @@ def _attention_rollout(query: Query) -> Tensor:
 
 def _rolled(query: Query) -> Tensor:
     """(h, w) of what arrives at the tokens that are read."""
-    pixels, prefix = query.view.pixels, _prefix(query)
+    pixels, view = query.view.pixels, target_layer_of(query.classifier).view
     weights = attentions(query.classifier, pixels)
     read = read_tokens(query.classifier, pixels, query.target, len(weights))
-    starts = read[:prefix].nonzero()[:, 0] if read[:prefix].any() else torch.arange(prefix, len(read))
-    return _on_grid(query, attention_rollout(weights)[starts.to(weights.device)].mean(0)[prefix:])
+    starts = torch.tensor([token for token in view.tokens_at_none() if read[token]], dtype=torch.long)
+    starts = starts if len(starts) else view.tokens_at_places(len(read))
+    return _on_grid(query, attention_rollout(weights)[starts.to(weights.device)].mean(0))
 
 
 def legrad(gradients: Sequence[Tensor]) -> Tensor:
@@ -125,7 +127,7 @@ def _legrad(query: Query) -> tuple[Evidence, ...]:
     except TargetLayerError as error:
         query.note("legrad", str(error))
         return ()
-    return (evidence(query, "legrad", _on_grid(query, legrad(gradients)[_prefix(query) :])),)
+    return (evidence(query, "legrad", _on_grid(query, legrad(gradients))),)
 
 
 def attention_gradients(classifier: Classifier, pixels: Tensor, target: int, blocks: Sequence[str]) -> list[Tensor]:
@@ -218,12 +220,8 @@ def _self_attending(see: Weights) -> AbstractContextManager[None]:
     return attending(lambda weights: see(weights) if weights.shape[-2:-1] == weights.shape[-1:] else None)
 
 
-def _prefix(query: Query) -> int:
-    layer = query.classifier.target_layer
-    return layer.prefix_tokens if layer else 0
-
-
-def _on_grid(query: Query, patches: Tensor) -> Tensor:
-    """(h, w) of a value for each patch."""
+def _on_grid(query: Query, tokens: Tensor) -> Tensor:
+    """(h, w) of a value for each token."""
     rows, columns = query.activations.shape[1:]
-    return patches.view(rows, columns)
+    where = target_layer_of(query.classifier).view.tokens_at_places(len(tokens))
+    return tokens[where.to(tokens.device)].view(rows, columns)

@@ -160,7 +160,7 @@ class Classifier:
         _, forward, pixels = self._tracing()
         with torch.no_grad(), attending(lambda weights: seen.append(tuple(weights.shape))):
             forward(pixels)
-        tokens = layer.grid[0] * layer.grid[1] + layer.prefix_tokens
+        tokens = layer.grid[0] * layer.grid[1] + len(layer.view.tokens_at_none())
         to_all = all(len(shape) == 4 and shape[0] == 1 and shape[-1] == tokens for shape in seen)
         if to_all and any(shape[-2] == tokens for shape in seen):  # besides, one may pool the patches
             return ""
@@ -218,10 +218,7 @@ class Classifier:
             TargetLayerError: there is no such layer, or it gives no map.
         """
         known = self.target_layer.alternatives if self.target_layer else ()
-        layer = next((known_layer for known_layer in known if known_layer.name == name), None)
-        if layer is None:
-            layer = layer_named(*self._tracing(), name)
-        return replace(self, target_layer=replace(layer, alternatives=known))
+        return replace(self, target_layer=replace(layer_named(*self._tracing(), name), alternatives=known))
 
     def _tracing(self) -> tuple[nn.Module, Callable[[Tensor], Tensor], Tensor]:
         def forward(pixels: Tensor) -> Tensor:

@@ -75,12 +75,12 @@ class Pass:
         return list(zip(self._maps(self._kept), gradients, strict=True))
 
     def beside(self, targets: Tensor | Sequence[int]) -> Tensor:
-        """(N,), gradient times activation of all prefix tokens: what the target logits owe to what lies at no place."""
+        """(N,), gradient times activation of all tokens at no place: what the target logits owe to them."""
         shares = [torch.zeros(len(self.logits), device=self.logits.device)]
         for kept, gradient, layer in zip(self._kept, self._gradients(self.score(targets)), self.layers, strict=True):
-            if layer.view.prefix_tokens:
+            if others := layer.view.tokens_at_none():
                 terms = (kept.detach() * gradient).float()
-                shares.append(terms[:, : layer.view.prefix_tokens].sum((1, 2)))
+                shares.append(terms[:, others].sum((1, 2)))
         return torch.stack(shares).sum(0)
 
     def score(self, targets: Tensor | Sequence[int]) -> Tensor:

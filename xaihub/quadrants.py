@@ -1,11 +1,12 @@
 """Whether maps are the right way up: where the picture changes, they must change most."""
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
 
-__all__ = ["quadrant_shares", "right_way_up"]
+__all__ = ["orientation", "quadrant_shares", "right_way_up"]
 
 BALANCING = 20  # rounds of bringing rows and columns to a sum of one in turn (Sinkhorn, 1964)
 CLEARLY = 1.05  # by how much a map's own quadrant must be ahead of the others
@@ -37,6 +38,28 @@ def right_way_up(shares: Tensor) -> bool:
     own = shares.diag()
     others = shares - torch.diag(own)
     return bool((own > CLEARLY * others.amax(0)).all() and (own > CLEARLY * others.amax(1)).all())
+
+
+def orientation(shares: Tensor, grid: tuple[int, int]) -> Tensor | None:
+    """(h * w,), which place of the image each place of the maps shows, both row by row; None if none is clear.
+
+    Of the eight ways in which a grid can be flipped and transposed; a transposed one is known by its shape unless it
+    is square.
+
+    Args:
+        shares: (4, 4), of `quadrant_shares`.
+        grid: (h, w) of the maps.
+    """
+    for transposed, down, across in product((False, True), repeat=3):
+        flips = [axis for axis, flipped in enumerate((down, across)) if flipped]
+
+        def turned(height: int, width: int, flips: list[int] = flips, transposed: bool = transposed) -> Tensor:
+            places = torch.arange(height * width).view(height, width).flip(flips)
+            return (places.T if transposed else places).flatten()
+
+        if (grid[0] == grid[1] or not transposed) and right_way_up(shares[:, turned(2, 2).argsort()]):
+            return turned(*grid)
+    return None
 
 
 def _changed(pixels: Tensor) -> list[Tensor]:

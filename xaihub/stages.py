@@ -195,4 +195,7 @@ def _stage(seen: Seen, targets: dict[str, TargetLayer], inside: set[str]) -> Tar
     outer = [name for name in seen.names if not any(other.startswith(f"{name}.") for other in others)]
     if seen.view is None:
         raise ValueError(f"{seen.name} gives {seen.shape}, which is no map.")
-    return TargetLayer(min(outer or seen.names, key=lambda name: name.count(".")), seen.view, "chosen", _WHY)
+    view = seen.view
+    for layer in targets.values():  # whose places were measured
+        view = view.read_as(layer.view)
+    return TargetLayer(min(outer or seen.names, key=lambda name: name.count(".")), view, "chosen", _WHY)

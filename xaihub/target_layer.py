@@ -2,15 +2,17 @@
 
 A layer qualifies when its output can be read as a map over the picture, when the target's gradient reaches at least
 half of that map, and when cutting the gradient there leaves none at the pixels: then everything the logit knows of
-the picture passes through it. The last such layer is the target layer.
+the picture passes through it. Which place of the picture each of its tokens shows is measured as well. The last such
+layer is the target layer.
 
-Both halves are needed. The gradient alone accepts side branches; the cut alone accepts maps that no longer matter,
-such as the patch tokens after the last block of a network that reads its class token.
+Gradient and cut are both needed. The gradient alone accepts side branches; the cut alone accepts maps that no longer
+matter, such as the patch tokens after the last block of a network that reads its class token.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -21,16 +23,18 @@ from torch import Tensor, nn
 from xaihub.cuts import latest_cut
 from xaihub.errors import TargetLayerError
 from xaihub.hooks import first_tensor, part_of, replace_tensor, watching
-from xaihub.quadrants import quadrant_shares, right_way_up
+from xaihub.placement import token_places
+from xaihub.quadrants import orientation, quadrant_shares
 from xaihub.registry import nearest_name
 from xaihub.tracing import Forward, Grid, Layout, Seen, Trace, View, to_maps, trace
 
 __all__ = ["TargetLayer", "choose_target_layer", "everything_passes", "fused", "layer_named"]
 
-Proof = Literal["bottleneck", "fused", "partial", "chosen"]
+Proof = Literal["bottleneck", "fused", "partial", "unconfirmed", "chosen"]
 
 MOST_PARTS = 6  # branches that are fused; more would be hard to tell in a sentence
 MOST_TRIES = 4  # sets of layers that are measured, each by one pass and one for each of its parts
+MOST_PLACED = 8  # layers whose places are measured, each by five passes, or about sixteen where it gives tokens
 MOST_ALTERNATIVES = 8
 
 _WHY_BOTTLENECK = (
@@ -41,6 +45,10 @@ _BUT_EARLY = " It lies in the first half of the network, so later, parallel bran
 _WHY_PARTIAL = (
     "No layer of this network, and no few of them together, carry everything that the answer rests on, so this is the"
     " last one that shows where: its map is a part of the reason, not the whole."
+)
+_UNCONFIRMED = (
+    " The arrangement of its places could not be confirmed: when a part of the picture changes, they do not answer to"
+    " it clearly, so its map may show the wrong places."
 )
 _WHY_NO_MAP = (
     "No layer of this network keeps a map of the picture that the answer depends on, so no class activation map can"
@@ -54,9 +62,10 @@ class TargetLayer:
 
     Attributes:
         name: of the module, as in `module.named_modules()`; the last of its calls counts.
-        view: how its output is read as a map: `layout`, `grid` (h, w), `prefix_tokens`, `channels`.
+        view: how its output is read as a map: `layout`, `grid` (h, w), `prefix_tokens`, `channels`, `places`.
         proof: "bottleneck" all the logit knows passes here; "fused" it passes through these layers together; "partial"
-            some passes elsewhere; "chosen" by the user.
+            some passes elsewhere; "unconfirmed" all passes here, but which token shows which place could not be
+            measured; "chosen" by the user.
         reason: why this layer, in words.
         alternatives: other layers that show where, latest first.
         parts: of a fused layer: the layers whose channels are laid side by side, on the finest of their grids.
@@ -86,7 +95,7 @@ class TargetLayer:
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens before the patches (class token, registers), left out of the map."""
+        """Tokens before the first patch (class token, registers), left out of the map as all that show no place."""
         return self.view.prefix_tokens
 
     @property
@@ -96,6 +105,10 @@ class TargetLayer:
             return " and ".join(part.in_words for part in self.parts) + ", fused"
         (rows, columns), prefix = self.grid, self.prefix_tokens
         after = f" after {prefix} prefix token{'s' if prefix > 1 else ''}" if prefix else ""
+        if self.view.places:
+            others = len(self.view.tokens_at_none())
+            beside = f" and {others} token{'s' if others > 1 else ''} at no place" if others else ""
+            after = f" in an order of its own{beside}"
         return f"{self.name} ({rows} x {columns} places, {self.view.channels} channels, {self.layout}{after})"
 
 
@@ -116,20 +129,36 @@ def choose_target_layer(module: nn.Module, forward: Forward, pixels: Tensor) -> 
     live = [seen for seen in reversed(traced.seen) if seen.live]
     if not live:
         raise TargetLayerError(_why_none(traced))
-    doubted = partial(_doubted, module, forward, pixels, traced)
+    placing = _Placing(module, forward, pixels)
+    for strict in (True, False):  # first only layers whose places were confirmed
+        chosen = _chosen(traced, live, partial(_doubted, placing, traced, strict), placing)
+        if chosen is not None:
+            return chosen
+    if traced.guessed and not placing.view_of(live[0]):
+        raise TargetLayerError(_WHY_NO_MAP)
+    why = _WHY_PARTIAL if placing.view_of(live[0]) else _WHY_PARTIAL + _UNCONFIRMED
+    return _layer(placing.placed(live[0]), "partial", why, _alternatives(live, live[:1], placing))
+
+
+def _chosen(
+    traced: Trace, live: Sequence[Seen], doubted: Callable[[Sequence[Seen]], list[Seen]], placing: "_Placing"
+) -> TargetLayer | None:
+    """The last bottleneck; or the last layers of parallel branches, where it lies early; None where there are none."""
     half = traced.seen[-1].place / 2
     single = _cut(traced, live, 1, doubted)
-    if single and single[0].place >= half:
-        return _layer(single[0], "bottleneck", _WHY_BOTTLENECK, _alternatives(live, single))
-    for first in (half, single[0].place + 1 if single else 0):  # of equals the later branches tell more
-        branches = _cut(traced, [seen for seen in live if seen.place >= first], MOST_PARTS, doubted)
-        if branches:
-            return _fused(branches, single, _alternatives(live, (*branches, *single)))
-    if single:
-        return _layer(single[0], "bottleneck", _WHY_BOTTLENECK + _BUT_EARLY, _alternatives(live, single))
-    if traced.guessed and not _is_upright(module, forward, pixels, live[0]):
-        raise TargetLayerError(_WHY_NO_MAP)
-    return _layer(live[0], "partial", _WHY_PARTIAL, _alternatives(live, live[:1]))
+    if not single or single[0].place < half:
+        for first in (half, single[0].place + 1 if single else 0):  # of equals the later branches tell more
+            branches = _cut(traced, [seen for seen in live if seen.place >= first], MOST_PARTS, doubted)
+            if branches:
+                others = _alternatives(live, (*branches, *single), placing)
+                return _fused([placing.placed(seen) for seen in branches], [*map(placing.placed, single)], others)
+    if not single:
+        return None
+    why = _WHY_BOTTLENECK + (_BUT_EARLY if single[0].place < half else "")
+    others = _alternatives(live, single, placing)
+    if placing.view_of(single[0]) is None:
+        return _layer(single[0], "unconfirmed", why + _UNCONFIRMED, others)
+    return _layer(placing.placed(single[0]), "bottleneck", why, others)
 
 
 def layer_named(module: nn.Module, forward: Forward, pixels: Tensor, name: str) -> TargetLayer:
@@ -150,7 +179,9 @@ def layer_named(module: nn.Module, forward: Forward, pixels: Tensor, name: str) 
         what = f"gives {seen.shape}" if seen else "gives nothing that the answer depends on"
         raise TargetLayerError(f"Layer {name!r} {what}, which is no map over the picture. Choose another layer.")
     reach = "the target's gradient reaches it" if seen.live else "the target's gradient hardly reaches it"
-    return replace(_layer(seen, "chosen", f"Chosen by you; {reach}."), name=name)
+    placing = _Placing(module, forward, pixels)
+    why = f"Chosen by you; {reach}." + ("" if placing.view_of(seen) else _UNCONFIRMED)
+    return replace(_layer(placing.placed(seen), "chosen", why), name=name)
 
 
 def fused(
@@ -181,36 +212,94 @@ def _cut(
     return ()
 
 
-def _doubted(module: nn.Module, forward: Forward, pixels: Tensor, traced: Trace, parts: Sequence[Seen]) -> list[Seen]:
+def _doubted(placing: "_Placing", traced: Trace, strict: bool, parts: Sequence[Seen]) -> list[Seen]:
     """Those of the layers that a measurement speaks against: none, where together they are the cut they should be.
 
     With all of them cut off no gradient may be left at the pixels, and with all but one cut off there must be some.
     Tensors that are no maps at all, only as many numbers as a map could have (the 49 states of EfficientViM, the
-    latents of a Perceiver), are found among branches, and where no convolution tells the sizes of maps: there each
-    layer must be the right way up as well. Elsewhere not, lest a network that looks at all places at once is refused.
+    latents of a Perceiver), are found among branches, and where no convolution tells the sizes of maps: there the
+    places of each layer must be confirmed. Elsewhere only if `strict`, lest a network that looks at all places at once
+    is refused.
     """
-    left = partial(_gradient_left, module, forward, pixels, traced.target)
+    left = partial(_gradient_left, placing.module, placing.forward, placing.pixels, traced.target)
     if left(parts):
         return list(parts)
-    if len(parts) == 1 and not traced.guessed:
+    if len(parts) > 1 and (idle := [part for part in parts if not left([other for other in parts if other != part])]):
+        return idle
+    if not strict and len(parts) == 1 and not traced.guessed:
         return []
-    idle = [part for part in parts if not left([other for other in parts if other is not part])]
-    return idle or [part for part in parts if not _is_upright(module, forward, pixels, part)]
+    return [part for part in parts if placing.view_of(part) is None]
 
 
-def _is_upright(module: nn.Module, forward: Forward, pixels: Tensor, part: Seen) -> bool:
-    given: list[Tensor] = []
+class _Placing:
+    """Finds, once for each layer, which place of the picture each of its tokens shows."""
 
-    def keep(name: str, output: Any) -> None:
-        tensor = first_tensor(output, part_of(name)[1])
-        given[:] = [tensor] if tensor is not None else []
+    def __init__(self, module: nn.Module, forward: Forward, pixels: Tensor) -> None:
+        self.module, self.forward, self.pixels = module, forward, pixels
+        self._found: dict[str, View | None] = {}
 
-    def maps_of(changed: Tensor) -> Tensor:
-        forward(changed)
-        return to_maps(given[0], part.view, part.view.input_size) if part.view else given[0]
+    def view_of(self, seen: Seen) -> View | None:
+        """The first way to read it whose places answer to the picture; None where none does."""
+        if seen.name not in self._found:
+            views = (seen.view, *seen.others) if seen.view and len(self._found) < MOST_PLACED else ()
+            with self._watched(seen) as output_of:
+                found = (_confirmed(output_of, self.pixels, view) for view in views if view)
+                self._found[seen.name] = next(filter(None, found), None)
+        return self._found[seen.name]
 
-    with torch.no_grad(), watching({part.name: module.get_submodule(part_of(part.name)[0])}, keep):
-        return right_way_up(quadrant_shares(maps_of, pixels))
+    def placed(self, seen: Seen) -> Seen:
+        """The same layer, read as was confirmed, or as before."""
+        return replace(seen, view=self.view_of(seen) or seen.view)
+
+    def like(self, seen: Seen) -> Seen:
+        """The same layer, read as others of its shape were, without a measurement of its own."""
+        view = seen.view
+        for known in filter(None, self._found.values()):
+            view = view.read_as(known) if view else None
+        return replace(seen, view=view)
+
+    @contextmanager
+    def _watched(self, seen: Seen) -> Iterator[Callable[[Tensor], Tensor]]:
+        given: list[Tensor] = []
+
+        def keep(_name: str, output: Any) -> None:
+            tensor = first_tensor(output, part_of(seen.name)[1])
+            given[:] = [tensor.clone()] if tensor is not None else []  # what follows may overwrite it
+
+        def output_of(changed: Tensor) -> Tensor:
+            self.forward(changed)
+            return given[0]
+
+        with torch.no_grad(), watching({seen.name: self.module.get_submodule(part_of(seen.name)[0])}, keep):
+            yield output_of
+
+
+def _confirmed(output_of: Callable[[Tensor], Tensor], pixels: Tensor, view: View) -> View | None:
+    """How a layer's output is read, with the places that were measured; None where they could not be confirmed.
+
+    Of tokens each is placed; of maps of rows and columns it is only asked whether they are flipped or transposed.
+    """
+    usual = view.grid[0] * view.grid[1]
+    if view.layout in ("NCHW", "NHWC"):
+        shares = torch.zeros(4, 4, dtype=torch.float64)
+        for given in (pixels, pixels.flip(-2, -1)):  # the second if the first is not clear
+            shares = shares + quadrant_shares(lambda changed: to_maps(output_of(changed), view, view.input_size), given)
+            turned = orientation(shares / shares.sum(0), view.grid)
+            if turned is not None:
+                break
+        places = None if turned is None else tuple(turned.tolist())
+    else:
+        across = view.layout == "NCL"
+        places = token_places(
+            lambda changed: output_of(changed)[0].T if across else output_of(changed)[0],
+            pixels, view.grid, view.prefix_tokens,
+        )  # fmt: skip
+    if places is None:
+        return None
+    if places == (*[-1] * view.prefix_tokens, *range(usual)):
+        return view
+    first = next(i for i, place in enumerate(places) if place >= 0)
+    return view._replace(prefix_tokens=first, places=places)
 
 
 def everything_passes(module: nn.Module, forward: Forward, pixels: Tensor, target: int, parts: Sequence[Seen]) -> bool:
@@ -260,7 +349,7 @@ def _layer(seen: Seen, proof: Proof, why: str, others: tuple[TargetLayer, ...] =
     return TargetLayer(seen.name, seen.view, proof, why, others)
 
 
-def _alternatives(latest_first: Sequence[Seen], chosen: Sequence[Seen]) -> tuple[TargetLayer, ...]:
+def _alternatives(latest_first: Sequence[Seen], chosen: Sequence[Seen], placing: _Placing) -> tuple[TargetLayer, ...]:
     """The last layer of every other grid, and the chosen ones' siblings ("layer3.1" beside "layer4.1")."""
     patterns = {_pattern(seen) for seen in chosen}
     grids: set[Grid] = set()
@@ -271,7 +360,7 @@ def _alternatives(latest_first: Sequence[Seen], chosen: Sequence[Seen]) -> tuple
             found.append(seen)
         grids.add(grid)
     why = "Chosen by you; the target's gradient reaches it."
-    return tuple(_layer(seen, "chosen", why) for seen in found[:MOST_ALTERNATIVES])
+    return tuple(_layer(placing.like(seen), "chosen", why) for seen in found[:MOST_ALTERNATIVES])
 
 
 def _pattern(seen: Seen) -> str:

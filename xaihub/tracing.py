@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -29,13 +30,40 @@ ALIVE = 1e-6  # of the largest gradient: layer scales of 1e-6 at initialisation 
 
 
 class View(NamedTuple):
-    """How a layer's output is read as a map over the picture; `grid` is that of pixels of `input_size`."""
+    """How a layer's output is read as a map over the picture; `grid` is that of pixels of `input_size`.
+
+    Attributes:
+        prefix_tokens: tokens before the first that shows a place.
+        places: for each token, or each place of a map of rows and columns, the place of the image that it shows,
+            counted row by row, and -1 for a token at no place; (): what follows the prefix tokens, row by row.
+    """
 
     layout: Layout
     grid: Grid
     prefix_tokens: int
     channels: int
     input_size: tuple[int, int]
+    places: tuple[int, ...] = ()
+
+    def read_as(self, measured: "View") -> "View":
+        """The places that were measured, if that layer has as many tokens in the same layout; else as it is."""
+        mine, theirs = (len(view.places) or view.prefix_tokens + math.prod(view.grid) for view in (self, measured))
+        alike = (self.layout, self.grid, mine) == (measured.layout, measured.grid, theirs)
+        return self._replace(prefix_tokens=measured.prefix_tokens, places=measured.places) if alike else self
+
+    def tokens_at_places(self, count: int) -> Tensor:
+        """(h * w,), which of so many tokens shows each place, row by row."""
+        return _at_places(self.places) if self.places else torch.arange(self.prefix_tokens, count)
+
+    def tokens_at_none(self) -> list[int]:
+        """The tokens that show no place: class token, registers."""
+        return [i for i, place in enumerate(self.places) if place < 0] or list(range(self.prefix_tokens))
+
+
+@lru_cache(maxsize=64)
+def _at_places(places: tuple[int, ...]) -> Tensor:
+    order = torch.tensor(places)
+    return order.argsort(stable=True)[int((order < 0).sum()) :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +76,7 @@ class Seen:
         calls: how often that one ran; what it gave last counts.
         place: in the order of execution.
         node: its number in the trace's wiring.
-        view: how it can be read as a map, or None.
+        view: how it can be read as a map, or None. `others`: further ways, less likely by its shape.
         reached: whether any gradient of the target reaches it.
         live: whether that gradient covers its map.
     """
@@ -62,6 +90,7 @@ class Seen:
     view: View | None
     reached: bool
     live: bool
+    others: tuple[View, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,26 +119,46 @@ def to_maps(output: Tensor, view: View, input_size: tuple[int, int]) -> Tensor:
     Raises:
         TargetLayerError: the output fills no grid of that shape.
     """
-    if view.layout == "NCHW":
-        return output
-    if view.layout == "NHWC":
-        return output.permute(0, 3, 1, 2)
+    if view.layout in ("NCHW", "NHWC"):
+        maps = output if view.layout == "NCHW" else output.permute(0, 3, 1, 2)
+        if not view.places:
+            return maps
+        _check_grid(view, (maps.shape[2], maps.shape[3]))
+        return maps.flatten(2)[..., _at_places(view.places).to(maps.device)].unflatten(2, view.grid)
     tokens = output if view.layout == "NLC" else output.transpose(1, 2)
-    patches = tokens[:, view.prefix_tokens :]
-    rows, columns = _grid_for(view, input_size, patches.shape[1])
-    return patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
+    count = tokens.shape[1] - len(view.tokens_at_none())
+    grid = _grid_for(view, input_size, count)
+    if view.places:
+        _check_grid(view, grid)
+        patches = tokens[:, _at_places(view.places).to(tokens.device)]
+    else:
+        patches = tokens[:, view.prefix_tokens :]
+    return patches.transpose(1, 2).reshape(len(patches), -1, *grid)
 
 
 def from_maps(maps: Tensor, output: Tensor, view: View) -> Tensor:
-    """A layer's output in its own layout, with these maps (B, K, h, w) in place of its own; prefix tokens stay."""
-    if view.layout == "NCHW":
-        return maps
-    if view.layout == "NHWC":
-        return maps.permute(0, 2, 3, 1)
-    if view.layout == "NCL":
-        return maps.flatten(2)
-    prefix = output[:, : view.prefix_tokens].expand(len(maps), -1, -1)
-    return torch.cat([prefix, maps.flatten(2).transpose(1, 2)], dim=1)
+    """A layer's output in its own layout, with these maps (B, K, h, w) in place of its own; other tokens stay."""
+    flat = maps.flatten(2)
+    if view.layout in ("NCHW", "NHWC"):
+        if view.places:
+            maps = flat[..., list(view.places)].unflatten(2, view.grid)
+        return maps if view.layout == "NCHW" else maps.permute(0, 2, 3, 1)
+    if not view.prefix_tokens and not view.places:
+        return flat if view.layout == "NCL" else flat.transpose(1, 2)
+    axis = 1 if view.layout == "NLC" else 2
+    given = output.expand(len(maps), -1, -1).clone()
+    where = view.tokens_at_places(output.shape[axis]).to(given.device)
+    return given.index_copy(axis, where, flat.transpose(1, 2) if axis == 1 else flat)
+
+
+def _check_grid(view: View, grid: Grid) -> None:
+    """Raise TargetLayerError if an order that was measured on one grid would be used on another."""
+    if grid != view.grid:
+        raise TargetLayerError(
+            f"The order of this layer's places was measured on {view.grid[0]} x {view.grid[1]} of them, and it gave"
+            f" {grid[0]} x {grid[1]}, for which it is not known. Use pixels of {view.input_size[0]} x"
+            f" {view.input_size[1]}, or choose another layer."
+        )
 
 
 def side_by_side(maps: Sequence[Tensor]) -> Tensor:
@@ -160,12 +209,13 @@ def trace(module: nn.Module, forward: Forward, pixels: Tensor, fewest: int = FEW
     guessed, grids = not convolved, _grids(convolved or _patches(size))
     seen = []
     for place, (kept, node, gradient) in enumerate(zip(given, nodes, gradients, strict=True)):
-        view = _view(tuple(kept.tensor.shape), grids, size, fewest)
+        views = _views(tuple(kept.tensor.shape), grids, size, fewest)
+        view = views[0] if views else None
         name = next((name for name in kept.names if part_of(name)[0] in record.owners), kept.names[0])
         reached = gradient is not None and bool(gradient.any())
         live = view is not None and gradient is not None and _is_live(gradient, view)
         shape, calls = tuple(kept.tensor.shape), record.calls[part_of(name)[0]]
-        seen.append(Seen(tuple(kept.names), name, shape, calls, place, node, view, reached, live))
+        seen.append(Seen(tuple(kept.names), name, shape, calls, place, node, view, reached, live, tuple(views[1:])))
     dead = arrived is None or not arrived.any()  # as in a network that was never trained: then all wires stay
     silent = set() if dead else {each.node for each in seen if not each.reached}
     return Trace(tuple(seen), target, [() if node in silent else row for node, row in enumerate(wires)], end, guessed)
@@ -238,24 +288,23 @@ def _same_shape(grid: Grid, size: tuple[int, int]) -> bool:
     return min(grid) > 1 and abs(grid[0] / size[0] - grid[1] / size[1]) <= 1.0 / min(size)
 
 
-def _view(shape: tuple[int, ...], grids: list[Grid], size: tuple[int, int], fewest: int) -> View | None:
-    """How a tensor of that shape can be read as a map of at least so many channels, or None."""
+def _views(shape: tuple[int, ...], grids: list[Grid], size: tuple[int, int], fewest: int) -> list[View]:
+    """How a tensor of that shape can be read as a map of at least so many channels, the likeliest way first."""
     if shape[0] != 1 or len(shape) not in (3, 4):
-        return None
+        return []
     if len(shape) == 4:
         _, a, b, c = shape
-        if (b, c) in grids and a >= fewest:
-            return View("NCHW", (b, c), 0, a, size)
-        return View("NHWC", (a, b), 0, c, size) if (a, b) in grids and c >= fewest else None
+        first = [View("NCHW", (b, c), 0, a, size)] if (b, c) in grids and a >= fewest else []
+        return first + ([View("NHWC", (a, b), 0, c, size)] if (a, b) in grids and c >= fewest else [])
     _, a, b = shape
     coarse = [grid for grid in grids if grid != size]  # a token for each pixel is the picture, not a map of features
-    for prefix in range(MOST_PREFIX + 1):
-        for grid in coarse:
-            cells = grid[0] * grid[1]
-            if a - prefix == cells and prefix < cells and b >= FEWEST_CHANNELS:
-                return View("NLC", grid, prefix, b, size)
-    fitting = [grid for grid in coarse if b == grid[0] * grid[1] and a >= FEWEST_CHANNELS]
-    return View("NCL", fitting[0], 0, a, size) if fitting else None
+    views = [
+        View("NLC", grid, prefix, b, size)
+        for prefix in range(MOST_PREFIX + 1)
+        for grid in coarse
+        if a - prefix == grid[0] * grid[1] > prefix and b >= FEWEST_CHANNELS
+    ]
+    return views + [View("NCL", grid, 0, a, size) for grid in coarse if b == grid[0] * grid[1] and a >= FEWEST_CHANNELS]
 
 
 def _is_live(gradient: Tensor, view: View) -> bool:

@@ -63,7 +63,10 @@ def views_of(config: Config) -> dict[str, View]:
         prefix, channels = index(layer["prefix_tokens"]), index(layer["channels"])
         if layer["layout"] not in get_args(Layout) or min(rows, columns, height, width, channels, prefix + 1) < 1:
             raise ValueError(f"layer {str(layer['name'])[:80]!r} gives no map")
-        views[str(layer["name"])] = View(layer["layout"], (rows, columns), prefix, channels, (height, width))
+        places = tuple(map(index, layer.get("places") or ()))
+        if places and sorted(place for place in places if place >= 0) != list(range(rows * columns)):
+            raise ValueError(f"layer {str(layer['name'])[:80]!r} does not show each of its places once")
+        views[str(layer["name"])] = View(layer["layout"], (rows, columns), prefix, channels, (height, width), places)
     if not views:
         raise ValueError("it names no layer that is compared")
     return views

@@ -34,7 +34,7 @@ class ProtoPNetConfig(PreTrainedConfig):
 
     Attributes:
         black_box: the configuration of the network below the prototypes.
-        layers: its layers that are read as maps: name, layout, grid, prefix_tokens, channels, input_size.
+        layers: its layers that are read as maps: name, layout, grid, prefix_tokens, channels, input_size, places.
         prototypes: the fields of `PrototypeSettings`.
         kind, fitted_to, made: as `Prototypes` has them.
         black_box_id: what the prototypes were made from; `black_box_labels` its classes.

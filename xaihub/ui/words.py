@@ -97,6 +97,10 @@ def cautions(explanation: "Explanation", method: str) -> str:
         warnings.append(
             "Part of what decides the answer does not pass this layer: the map is a part of the reason, not the whole."
         )
+    if at_layer and made.get("layer proof") == "unconfirmed":
+        warnings.append(
+            "Do not rely on where this map is bright: the arrangement of this layer's places could not be confirmed."
+        )
     if at_layer and made.get("layer proof") == "chosen":
         warnings.append("You chose this layer; that everything which decides the answer passes it was not checked.")
     if prediction.probability < UNSURE:
