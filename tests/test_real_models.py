@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
-from toy_networks import lion
+from torch import Tensor, nn
+from toy_networks import lion, to_pixels
 
 from xaihub.building import build_references
+from xaihub.classifier import Classifier
 from xaihub.explaining import explain
 from xaihub.images import open_picture
 from xaihub.loading import load_classifier
@@ -48,6 +51,41 @@ def test_gradios_lion_is_called_a_lion_by_a_model_pulled_by_its_id(pulled, repo_
     rows, columns = np.indices(heatmap.shape)
     centre = (heatmap * rows).sum() / heatmap.sum(), (heatmap * columns).sum() / heatmap.sum()
     assert all(0.25 < place / len(heatmap) < 0.75 for place in centre), "the lion's head fills the middle"
+
+
+class Reordered(nn.Module):
+    """The trained blocks of DINOv2 with their tokens in another order, which attention does not mind; a class token is
+    read after them."""
+
+    def __init__(self, order: list[int]) -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        trained = AutoModel.from_pretrained(SHARED / "models" / "dinov2_small", dtype=torch.float32)
+        self.embeddings, self.layers, self.norm = trained.embeddings, trained.encoder.layer, trained.layernorm
+        self.order, self.head = order, nn.Linear(384, 3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens = self.embeddings(pixels)[:, self.order]
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.head(self.norm(tokens)[:, self.order.index(0)])
+
+
+ROWS = list(range(1, 65))  # 8 x 8 patches, after the class token
+COLUMNS = [1 + 8 * row + column for column in range(8) for row in range(8)]
+ORDERS = {"usual": [0, *ROWS], "middle": [*ROWS[:32], 0, *ROWS[32:]], "end": [*ROWS, 0], "columns": [0, *COLUMNS]}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_where_the_tokens_of_trained_blocks_lie_is_found_in_whatever_order_they_are(name):
+    torch.manual_seed(0)
+    squash = to_pixels((112, 112))
+    module = Reordered(ORDERS[name]).eval()
+    layer = Classifier.from_module(module, labels="abc", transform=lambda given: squash(given) / 0.225 - 2).target_layer
+    assert (layer.name, layer.grid, layer.proof) == ("layers.10", (8, 8), "bottleneck")
+    places = layer.view.places or (-1, *range(64))
+    assert [place + 1 for place in places] == ORDERS[name]
 
 
 def test_the_map_follows_the_lion_across_a_wide_picture(pulled):

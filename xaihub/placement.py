@@ -17,6 +17,9 @@ __all__ = ["token_places"]
 FAINT = 1e-3  # of the largest change: below this a change counts as none
 MORE_OFTEN = 0.25  # by how much more often than by chance tokens must change most with their own digit
 SURE = 3.0  # standard errors by which one order of tokens must be ahead of another
+FEWEST_PLACES = (
+    9  # so that four tokens are not taken to have another order by chance: 4! / 4**4 is 9 %, 9! / 9**9 0.1 %
+)
 NEARLY_ALL = 0.9  # of the tokens; where so many answer to their own place, grids of four places are judged as well
 
 
@@ -108,9 +111,9 @@ def _confirmed_order(strips: Sequence[_Strips], grid: tuple[int, int], in_front:
     best = _scored(torch.arange(in_front, in_front + grid[0] * grid[1]), rows, columns)
     scans = _best_scans(rows, columns)
     fitting = max(scans, key=lambda order: float(order.fit.sum()))
-    best = fitting if _ahead(fitting, best) > SURE else best
-    own = _own_answers(rows, columns)
-    best = own if own is not None and float(own.fit.sum()) > float(best.fit.sum()) else best
+    if math.prod(grid) >= FEWEST_PLACES:
+        for other in filter(None, (fitting, _own_answers(rows, columns))):
+            best = other if _is_better(other, best) else best
     hits = [_hits(each, best, grid) for each in strips]
     if any(hit < MORE_OFTEN + 1 / len(each.change) for hit, each in zip(hits, strips, strict=True)):
         return None
@@ -122,6 +125,17 @@ def _scored(tokens: Tensor, rows: Tensor, columns: Tensor) -> _Order:
     places = torch.arange(len(tokens))
     width = columns.shape[0]
     return _Order(tokens, rows[places // width, tokens] + columns[places % width, tokens])
+
+
+def _is_better(other: _Order, best: _Order) -> bool:
+    """Whether another order fits surely better, or twice as well where they differ, which is at more than a few places.
+
+    In trained transformers a few tokens carry what belongs to no place (Darcet et al., 2023, arXiv:2309.16588): that
+    two of these would fit each other's places better says nothing.
+    """
+    differ = other.tokens != best.tokens
+    twice = float(other.fit[differ].sum()) > max(2 * float(best.fit[differ].sum()), 0.0)
+    return _ahead(other, best) > SURE or (twice and int(differ.sum()) > max(3, len(differ) // 8))
 
 
 def _ahead(order: _Order, other: _Order) -> float:
@@ -140,7 +154,8 @@ def _hits(strips: _Strips, order: _Order, grid: tuple[int, int]) -> float:
 def _best_scans(rows: Tensor, columns: Tensor) -> list[_Order]:
     """For each of sixteen scans of the grid: the tokens, in their order, that fit it best, the others left out.
 
-    The largest sum over placements that keep the order, by dynamic programming over the tokens that are left out.
+    Those stand in front, in the middle or at the end; or anywhere, where that fits better: the largest sum over
+    placements that keep the order, by dynamic programming over the tokens that are left out.
     """
     scans = _scans(rows.shape[0], columns.shape[0])  # (S, n)
     count, width = scans.shape[1], columns.shape[0]
@@ -149,15 +164,27 @@ def _best_scans(rows: Tensor, columns: Tensor) -> list[_Order]:
     score = rows[scans[..., None] // width, tokens] + columns[scans[..., None] % width, tokens]  # (S, n, spare)
     total, came = score[:, 0], torch.zeros_like(score, dtype=torch.long)
     for place in range(1, count):
-        best, came[:, place] = total.cummax(1)
-        total = best + score[:, place]
+        so_far, came[:, place] = total.cummax(1)
+        total = so_far + score[:, place]
     left_out = total.argmax(1)
     found = torch.empty_like(scans)
     each = torch.arange(len(scans))
     for place in range(count - 1, -1, -1):
         found[each, scans[:, place]] = place + left_out
         left_out = came[each, place, left_out]
-    return [_scored(one, rows, columns) for one in found]
+    best = []
+    for scan, anywhere in zip(scans, found, strict=True):
+        together = [_scored(_with_gap(scan, spare - 1, before), rows, columns) for before in (0, count // 2, count)]
+        plain, free = max(together, key=lambda order: float(order.fit.sum())), _scored(anywhere, rows, columns)
+        best.append(free if _is_better(free, plain) else plain)
+    return best
+
+
+def _with_gap(scan: Tensor, gap: int, before: int) -> Tensor:
+    """(n,), the token at each place of a scan where so many others stand together before its k-th."""
+    tokens = torch.empty_like(scan)
+    tokens[scan] = torch.arange(len(scan)) + gap * (torch.arange(len(scan)) >= before)
+    return tokens
 
 
 def _scans(height: int, width: int) -> Tensor:

@@ -279,15 +279,9 @@ def _confirmed(output_of: Callable[[Tensor], Tensor], pixels: Tensor, view: View
 
     Of tokens each is placed; of maps of rows and columns it is only asked whether they are flipped or transposed.
     """
-    usual = view.grid[0] * view.grid[1]
+    usual = range(view.grid[0] * view.grid[1])
     if view.layout in ("NCHW", "NHWC"):
-        shares = torch.zeros(4, 4, dtype=torch.float64)
-        for given in (pixels, pixels.flip(-2, -1)):  # the second if the first is not clear
-            shares = shares + quadrant_shares(lambda changed: to_maps(output_of(changed), view, view.input_size), given)
-            turned = orientation(shares / shares.sum(0), view.grid)
-            if turned is not None:
-                break
-        places = None if turned is None else tuple(turned.tolist())
+        places = _orientation(lambda given: to_maps(output_of(given), view, view.input_size), pixels, view.grid)
     else:
         across = view.layout == "NCL"
         places = token_places(
@@ -296,10 +290,21 @@ def _confirmed(output_of: Callable[[Tensor], Tensor], pixels: Tensor, view: View
         )  # fmt: skip
     if places is None:
         return None
-    if places == (*[-1] * view.prefix_tokens, *range(usual)):
+    if places == (*[-1] * view.prefix_tokens, *usual):
         return view
     first = next(i for i, place in enumerate(places) if place >= 0)
     return view._replace(prefix_tokens=first, places=places)
+
+
+def _orientation(maps_of: Callable[[Tensor], Tensor], pixels: Tensor, grid: Grid) -> tuple[int, ...] | None:
+    """The places of a map, which may be flipped or transposed; that it is must show twice, lest chance decides."""
+    found = []
+    for given in (pixels, pixels.flip(-2, -1)):  # the second if the first is not clear
+        turned = orientation(quadrant_shares(maps_of, given), grid)
+        found.append(None if turned is None else tuple(turned.tolist()))
+        if found[-1] == tuple(range(grid[0] * grid[1])):
+            return found[-1]
+    return found[0] if found[0] == found[1] else None
 
 
 def everything_passes(module: nn.Module, forward: Forward, pixels: Tensor, target: int, parts: Sequence[Seen]) -> bool:
