@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "xaihub"
 
 FLOORS = {
-    "errors": 0, "curated": 0, "folders": 0,
+    "errors": 0, "curated": 0, "folders": 0, "levels": 0,
     "registry": 1, "progress": 1, "images": 1, "agreement": 1, "intervals": 1, "separability": 1,
     "duplicates": 2, "fairness": 2, "splitting": 2, "figures": 2,
     "index": 2, "projections": 2, "notebook": 2, "downloads": 2, "kaggle_worker": 2, "kaggle_task": 2,

@@ -96,7 +96,8 @@ def _lines(explanation: "Explanation") -> list[str]:
     lines = [f"{probability:7.1%}  {label}" for label, probability in explanation.prediction.top()]
     for method, shown in explanation.evidence.items():
         lines += [f"{method}: {evidence.caption}" for evidence in shown]
-    return lines + [f"{method}: {line}" for method, sentences in explanation.notes.items() for line in sentences]
+    lines += [f"{method}: {line}" for method, sentences in explanation.notes.items() for line in sentences]
+    return lines + [f"note: {notice}" for notice in explanation.provenance.get("notices", ())]
 
 
 def _doctor(arguments: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ from xaihub.classifier import Classifier
 from xaihub.embedders import Embedder
 from xaihub.errors import ReferencesError, TargetLayerError
 from xaihub.hooks import recording
-from xaihub.images import PictureLike, open_picture
+from xaihub.images import READ_AS, PictureLike, open_picture
 from xaihub.methods import FEW_PASSES, METHODS, Query
 from xaihub.records import Evidence, Explanation
 from xaihub.references import ReferenceSet
@@ -46,7 +46,7 @@ def explain(
     """Why the classifier answered as it did on one picture; one forward pass serves the prediction and every map.
 
     Args:
-        image: a path, bytes, a PIL image or an array (H, W, 3).
+        image: a path, bytes, a PIL image, an array (H, W, 3) or a tensor (3, H, W).
         methods: names in `METHODS`; None for every one whose needs are met and that costs a few passes at most. Those
             that need many (Score-CAM, RISE, ...) run when they are named.
         target: the class to explain, by label or index; None for the predicted one.
@@ -96,8 +96,14 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
         query.target,
         evidence,
         notes,
-        provenance(query.classifier),
+        provenance(query.classifier) | _read_as(query),
     )
+
+
+def _read_as(query: Query) -> dict[str, object]:
+    """How the values of the picture were read, where that had to be assumed."""
+    sentence = query.picture.info.get(READ_AS)
+    return {READ_AS: sentence, "notices": [*query.classifier.notices, sentence]} if sentence else {}
 
 
 def _affordable(classifier: Classifier) -> list[str]:

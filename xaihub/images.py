@@ -5,20 +5,27 @@ Pictures are RGB `PIL.Image`s, upright, eight bits a channel; heatmaps are float
 
 import hashlib
 import io
+import re
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from xaihub.errors import PictureError
+from xaihub.levels import levels_of, significant_bits, stated_levels, to_eight_bits
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "MAX_PIXELS",
+    "READ_AS",
     "blend",
     "colourise",
     "heat_in_words",
@@ -30,7 +37,9 @@ __all__ = [
 ]
 
 Heatmap: TypeAlias = NDArray[np.float32]
-PictureLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
+PictureLike: TypeAlias = "str | Path | bytes | Image.Image | NDArray[Any] | Tensor"
+
+READ_AS = "read as"  # where an opened image keeps how its values were read, if something had to be assumed
 
 MAX_PIXELS = 20_000_000  # read from the header, before anything is decoded
 MAX_BYTES = 64 * 2**20
@@ -60,23 +69,35 @@ _VIRIDIS = np.array(
 _SIGNED = np.array([(5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31)], dtype=np.float32)
 
 
-def open_picture(source: PictureLike, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An upright eight-bit RGB picture of a file, its bytes, an array (H, W, 3), or a PIL image.
+def open_picture(
+    source: PictureLike, *, max_pixels: int = MAX_PIXELS, levels: tuple[float, float] | None = None
+) -> Image.Image:
+    """An upright eight-bit RGB picture of a file, its bytes, an array (H, W, 3), a tensor (3, H, W) or a PIL image.
 
-    Animations give their first frame, transparency goes on white, 16-bit greys are scaled rather than cut,
-    CMYK and palettes are converted. The size is checked before anything is decoded. Metadata stays behind:
-    it may say where the visitor lives.
+    Animations give their first frame, transparency goes on white, CMYK and palettes are converted. Values that are
+    not 0 to 255 (16-bit, signed, floating point) are read as `levels_of` says, and where that had to be measured,
+    `info["read as"]` has the sentence; give `levels` to read all images of a dataset alike. The size is checked
+    before anything is decoded. Metadata stays behind: it may say where the visitor lives.
+
+    Args:
+        source: arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), tensors (H, W), (1, H, W), (3, H, W) or
+            (4, H, W), of any type of real numbers.
+        levels: the values that become black and white, of images that do not hold 0 to 255.
 
     Raises:
         PictureError: it is no picture, a broken one, or beyond the limits.
+        ValueError: the levels are no numbers, or not the smaller one first.
     """
-    if isinstance(source, np.ndarray):
-        source = _from_array(source)
-    name, data = ("This picture", b"") if isinstance(source, Image.Image) else _contents(source)
+    if levels is not None and not (np.isfinite(levels).all() and levels[0] < levels[1]):
+        raise ValueError(f"levels are (black, white), two numbers of which the second is larger, not {levels}.")
+    name, data = _contents(source) if isinstance(source, str | Path | bytes) else ("This picture", b"")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes that we check ourselves
-            return _normalise(source if isinstance(source, Image.Image) else _identify(data), name, max_pixels)
+            if isinstance(source, Image.Image) or data:
+                picture = source if isinstance(source, Image.Image) else _identify(data)
+                return _normalise(picture, name, max_pixels, levels, data)
+            return _of_values(_as_array(source, max_pixels), levels)
     except UnidentifiedImageError:
         raise PictureError(f"{name} is not a picture that can be read. Send a JPEG, PNG, WebP, GIF or BMP.") from None
     except Image.DecompressionBombError:
@@ -133,19 +154,32 @@ def _identify(data: bytes) -> Image.Image:
     return picture
 
 
-def _normalise(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    width, height = picture.size
+def _normalise(
+    picture: Image.Image, name: str, max_pixels: int, levels: tuple[float, float] | None, data: bytes
+) -> Image.Image:
+    _check_size(picture.size, name, max_pixels)
+    picture.seek(0)  # an animation is its first frame
+    told, depth = picture.info.get(READ_AS), _stored_depth(picture)
+    picture.load()
+    values = _low_values(picture, data) if depth == 16 and data else None
+    if picture.mode.startswith("I") or picture.mode == "F":
+        normal = _deep_grey(_upright(picture), levels, data)
+    elif values is not None:
+        normal = _of_values(values, levels, "16-bit image", 16)
+    else:
+        normal = _to_rgb(_upright(picture))
+        normal.info = {READ_AS: told} if isinstance(told, str) else {}  # it may have been opened before
+    return normal
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise PictureError(_too_large(name, f"{width} x {height} pixels", max_pixels))
     if min(width, height) < 1 or max(width, height) > MAX_ASPECT * min(width, height):
         raise PictureError(
             f"{name} is {width} x {height} pixels: a strip that thin leaves the model nothing to see. Crop it first."
         )
-    picture.seek(0)  # an animation is its first frame
-    picture.load()
-    normal = _to_rgb(_upright(picture))
-    normal.info = {}
-    return normal
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> str:
@@ -162,38 +196,103 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _scale_deep_grey(picture)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")  # transparent pixels keep hidden colours: cover them
-        return Image.alpha_composite(ground, picture).convert("RGB")
-    return picture.convert("RGB")
+    return _on_white(picture.convert("RGBA")) if picture.has_transparency_data else picture.convert("RGB")
 
 
-def _scale_deep_grey(picture: Image.Image) -> Image.Image:
+def _on_white(picture: Image.Image) -> Image.Image:
+    ground = Image.new("RGBA", picture.size, "white")  # transparent pixels keep hidden colours: cover them
+    return Image.alpha_composite(ground, picture).convert("RGB")
+
+
+def _stored_depth(picture: Image.Image) -> int:
+    """Bits a sample of colours that Pillow cuts to the upper eight, 16, or 0 where it cuts none."""
+    modes = [str(tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0]) for tile in _tiles(picture)]
+    return 16 if modes and all(re.fullmatch("RGBA?;16[BL]", mode) for mode in modes) else 0
+
+
+def _tiles(picture: Image.Image) -> list[Any]:
+    return list(getattr(picture, "tile", ()))
+
+
+def _low_values(picture: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
+    """(H, W, 3 or 4), all sixteen bits of colours that use few of them; None where the upper eight bits are enough."""
+    high = np.asarray(_upright(picture))
+    if high[..., :3].max() >= 2**6:
+        return None
+    again: Any = _identify(data)  # once more, in the other order of bytes: then the lower ones come as the upper ones
+    again.tile = [tile._replace(args=_other_order(tile.args)) for tile in _tiles(again)]
+    again.load()
+    return high.astype(np.uint16) << 8 | np.asarray(_upright(again))
+
+
+def _other_order(args: Any) -> Any:
+    if not isinstance(args, str):
+        return (_other_order(args[0]), *args[1:])
+    return args[:-1] + {"B": "L", "L": "B"}[args[-1]]
+
+
+def _deep_grey(picture: Image.Image, levels: tuple[float, float] | None, data: bytes) -> Image.Image:
     """Eight bits of a 16- or 32-bit grey; `convert("RGB")` would clip everything above 255 to white."""
-    grey = np.asarray(picture).astype(np.float32)  # doubles of twenty megapixels, several times, would be big
-    np.nan_to_num(grey, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    clear = grey == picture.info.get("transparency")  # the one grey that a PNG may declare transparent
-    if picture.mode == "F":
-        low, high = min(0.0, float(grey.min())), max(1.0, float(grey.max()))
-    else:
-        eight_bit = picture.mode == "I" and grey.max() <= 255  # 32-bit mode says nothing of the depth used
-        low, high = 0.0, 255.0 if eight_bit else max(65535.0, float(grey.max()))
-    scale = 255 / (high - low)
-    eight = np.clip(np.rint(grey * scale - low * scale), 0, 255).astype(np.uint8)
-    eight[clear] = 255
-    return Image.fromarray(eight).convert("RGB")
+    tags: Mapping[int, Any] = getattr(picture, "tag_v2", {})
+    what = {"F": "floating-point image", "I": "32-bit image"}.get(picture.mode, "16-bit image")
+    depth = significant_bits(data) or int(next(iter(np.ravel(tags.get(258, 16))), 16))
+    depth = (depth if 8 <= depth <= 16 else 16) if picture.mode.startswith("I;16") else 0
+    values = np.asarray(picture)
+    normal = _of_values(values, levels or stated_levels(tags), what, depth)
+    if tags.get(262) == 0:  # white is zero, which Pillow undoes only in eight bits
+        normal, info = ImageOps.invert(normal), normal.info
+        normal.info = info
+    clear = picture.info.get("transparency")  # the one grey that a PNG may declare transparent
+    if isinstance(clear, int):
+        normal.paste("white", mask=Image.fromarray(values == clear))
+    return normal
 
 
-def _from_array(array: NDArray[np.uint8]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+def _as_array(source: Any, max_pixels: int) -> NDArray[Any]:
+    """(H, W) or (H, W, 1, 3 or 4) of an array or of a tensor with its channels first, checked."""
+    array = source if isinstance(source, np.ndarray) else _of_tensor(source)
+    if (
+        array.ndim not in (2, 3)
+        or array.dtype.kind not in "biuf"
+        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+    ):
+        what = "array" if isinstance(source, np.ndarray) else "tensor"
         raise PictureError(
-            f"This array is {array.dtype} of shape {array.shape}; a picture is uint8 of shape (H, W), (H, W, 3) or"
-            " (H, W, 4)."
+            f"This {what} is {source.dtype} of shape {tuple(source.shape)}; a picture is of real numbers, an array of"
+            " shape (H, W), (H, W, 3) or (H, W, 4), or a tensor of shape (H, W), (3, H, W) or (4, H, W)."
         )
-    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    _check_size((array.shape[1], array.shape[0]), f"This picture of shape {tuple(source.shape)}", max_pixels)
+    return array
+
+
+def _of_tensor(tensor: "Tensor") -> NDArray[Any]:
+    plain = tensor.detach().cpu()
+    plain = plain.float() if str(plain.dtype) == "torch.bfloat16" else plain
+    return plain.permute(1, 2, 0).numpy() if plain.ndim == 3 else plain.numpy()
+
+
+def _of_values(values: NDArray[Any], levels: tuple[float, float] | None, what: str = "", depth: int = 0) -> Image.Image:
+    """An RGB picture of (H, W) or (H, W, 1, 3 or 4) values, the fourth channel being opacity."""
+    grey = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if grey.dtype == np.bool_:
+        grey = grey.astype(np.uint8) * 255
+    if grey.dtype == np.uint8:
+        return _to_rgb(Image.fromarray(np.ascontiguousarray(grey)))
+    what = what or f"image of type {values.dtype}"
+    depth = depth or (16 if values.dtype == np.uint16 else 0)
+    colours, opacity = (grey[..., :3], grey[..., 3:]) if grey.ndim == 3 else (grey, grey[..., :0])
+    finite = colours if colours.dtype.kind != "f" else colours[np.isfinite(colours)]
+    if not finite.size:
+        raise PictureError(f"This {what} holds no finite value. Send another.")
+    read = levels_of(finite, what, levels, depth)
+    eight = to_eight_bits(colours, read)
+    if grey.ndim == 3 and grey.shape[2] == 4:
+        opaque = to_eight_bits(opacity, levels_of(opacity[np.isfinite(opacity)], what, None, depth))
+        normal = _on_white(Image.fromarray(np.concatenate([eight, opaque], axis=2)))
+    else:
+        normal = Image.fromarray(eight).convert("RGB")
+    normal.info = {READ_AS: read.notice} if read.notice else {}
+    return normal
 
 
 def thumbnail(picture: Image.Image, edge: int) -> Image.Image:

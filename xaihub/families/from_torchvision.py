@@ -1,5 +1,6 @@
 """torchvision's classifiers: a safetensors state dict on the Hub, or the library's own published weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +50,15 @@ def load_torchvision(folder: Path, config: Config, details: dict[str, Any]) -> C
     """A torchvision network from a safetensors state dict; `config.json` names the architecture and the preprocessing.
 
     Keys of the config: `architecture` ("torchvision.models.resnet18"), `num_classes`, `id2label`, and optionally
-    `resize_shortest`, `center_crop`, `mean`, `std`.
+    `input` (channels, height, width), `resize_shortest`, `center_crop` (an edge, or height and width), `mean`, `std`,
+    `interpolation` ("bilinear", as torchvision's own, or another of `InterpolationMode`).
     """
     notices: list[str] = []
     with building(details["repo_id"], folder):
         classes = int(config.get("num_classes") or 1000)
         module = _torchvision_network(folder, _torchvision_name(config), classes, details["repo_id"])
         labels, named = labels_of(config.get("id2label") or {}, notices, classes)
-        crop = int(config.get("center_crop") or (config.get("input") or (3, 224, 224))[-1])
-        if not config.get("center_crop") or not config.get("mean"):
-            notices.append(
-                f"Its config.json does not state all of its preprocessing; centre crop {crop}, ImageNet values assumed."
-            )
-        transform = _torchvision_transform(
-            int(config.get("resize_shortest") or crop),
-            crop,
-            config.get("mean") or IMAGENET_MEAN,
-            config.get("std") or IMAGENET_STD,
-        )
+        transform = _torchvision_transform(config, notices)
     return finish(
         module, labels, transform, notices, details, family="torchvision", architecture=_torchvision_name(config),
         named=named,
@@ -141,21 +133,45 @@ def _published_options(name: str) -> dict[str, bool]:
     return {"transform_input": True, "init_weights": False} if name == "inception_v3" else {}
 
 
-def _torchvision_transform(resize: int, crop: int, mean: Any, std: Any) -> Preprocess:
-    from torchvision.transforms import v2
+def _torchvision_transform(config: Config, notices: list[str]) -> Preprocess:
+    """The preprocessing that a config.json states; each piece that it does not state is assumed, and said to be."""
+    from torchvision.transforms import InterpolationMode, v2
 
+    stated = _pair((config.get("input") or (3, 224, 224))[-2:])
+    crop = _pair(config["center_crop"]) if config.get("center_crop") else stated
+    squashed = crop[0] != crop[1] and not config.get("center_crop") and not config.get("resize_shortest")
+    resize = list(crop) if squashed else [int(config.get("resize_shortest") or max(crop))]
+    shape = f"{crop[1]} x {crop[0]}" if crop[0] != crop[1] else f"{crop[0]}"
+    how = f"resize to {shape if squashed else resize[0]}" + f", centre crop {shape}" * (not squashed)
+    assumed = (
+        [] if config.get("center_crop") else [how if not config.get("resize_shortest") else f"centre crop {shape}"]
+    )
+    if config.get("center_crop") and not config.get("resize_shortest"):
+        assumed.append(f"resize to {resize[0]}")
+    assumed += [f"ImageNet {word}" for word, key in (("mean", "mean"), ("deviation", "std")) if not config.get(key)]
+    if assumed:
+        notices.append(f"Its config.json does not state all of its preprocessing; assumed: {', '.join(assumed)}.")
+    mode = InterpolationMode(str(config.get("interpolation") or "bilinear").lower())
     steps = v2.Compose(
         [
-            v2.Resize(resize),
-            v2.CenterCrop(crop),
+            v2.Resize(resize, interpolation=mode),
+            *([] if squashed else [v2.CenterCrop(list(crop))]),
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(mean, std),
+            v2.Normalize(config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD),
         ]
     )
 
     def preprocess(picture: Image.Image) -> Tensor:
         return torch.Tensor(steps(picture))
 
-    preprocess.__doc__ = f"resize to {resize}, centre crop {crop}"
+    preprocess.__doc__ = how
     return preprocess
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    """Height and width of an edge, a list of both, or a mapping of both."""
+    if isinstance(size, Mapping):
+        return int(size["height"]), int(size["width"])
+    height, width = (size, size) if isinstance(size, int | float) else size
+    return int(height), int(width)

@@ -328,6 +328,8 @@ def _default_function(size: tuple[int, int], channels: int) -> Preprocess:
 
 def _image_size(config: Any) -> tuple[int, int]:
     size = getattr(config, "image_size", None) or 224
+    if isinstance(size, Mapping):
+        return int(size["height"]), int(size["width"])
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from xaihub.curated import STARTER
+from xaihub.images import READ_AS
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
@@ -93,6 +94,8 @@ def cautions(explanation: "Explanation", method: str) -> str:
             f"Do not read this map: {'at this layer ' * at_layer}nothing speaks for {explanation.target_label!r}."
             f" Try another {'layer or ' * at_layer}method."
         )
+    if made.get(READ_AS):
+        warnings.append(str(made[READ_AS]))
     if at_layer and made.get("layer proof") == "partial":
         warnings.append(
             "Part of what decides the answer does not pass this layer: the map is a part of the reason, not the whole."
