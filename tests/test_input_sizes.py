@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from loopback_hub import LoopbackHub
 from test_families_timm_torchvision import SQUEEZENET, squeezenet
 from tiny_models import LABELS, TINY, build, changed, files_of, picture, processor_of, tensors_of

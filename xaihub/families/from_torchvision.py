@@ -135,7 +135,7 @@ def _published_options(name: str) -> dict[str, bool]:
 
 def _torchvision_transform(config: Config, notices: list[str]) -> Preprocess:
     """The preprocessing that a config.json states; each piece that it does not state is assumed, and said to be."""
-    from torchvision.transforms import InterpolationMode, v2
+    from torchvision import transforms
 
     stated = _pair((config.get("input") or (3, 224, 224))[-2:])
     crop = _pair(config["center_crop"]) if config.get("center_crop") else stated
@@ -151,19 +151,19 @@ def _torchvision_transform(config: Config, notices: list[str]) -> Preprocess:
     assumed += [f"ImageNet {word}" for word, key in (("mean", "mean"), ("deviation", "std")) if not config.get(key)]
     if assumed:
         notices.append(f"Its config.json does not state all of its preprocessing; assumed: {', '.join(assumed)}.")
-    mode = InterpolationMode(str(config.get("interpolation") or "bilinear").lower())
-    steps = v2.Compose(
+    mode = transforms.InterpolationMode(str(config.get("interpolation") or "bilinear").lower())
+    steps = transforms.Compose(  # as the presets of torchvision's weights: v2 differs in the last bit of a float
         [
-            v2.Resize(resize, interpolation=mode),
-            *([] if squashed else [v2.CenterCrop(list(crop))]),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD),
+            transforms.Resize(resize, interpolation=mode),
+            *([] if squashed else [transforms.CenterCrop(list(crop))]),
+            transforms.PILToTensor(),
+            transforms.ConvertImageDtype(torch.float32),
+            transforms.Normalize(config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD),
         ]
     )
 
     def preprocess(picture: Image.Image) -> Tensor:
-        return torch.Tensor(steps(picture))
+        return torch.as_tensor(steps(picture))
 
     preprocess.__doc__ = how
     return preprocess
