@@ -18,6 +18,7 @@ from xaihub.auditing import MARK
 from xaihub.auditing.drawing import slices_shown
 from xaihub.auditing.findings import uses
 from xaihub.auditing.records import Link, Strength
+from xaihub.auditing.sight import look
 from xaihub.auditing.trials import Turned
 from xaihub.datasets import LabelledPictures, from_pairs
 from xaihub.errors import CancelledError, DatasetError
@@ -343,3 +344,14 @@ def test_every_label_has_its_share_of_the_interventions(marked):
     for label, (_, count) in marked[0].turned["grey"].by_label.items():
         counted[label] = count
     assert counted == {"cat": 20, "rabbit": 20}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_what_a_camera_wrote_beside_the_pixels_is_seen_in_every_kind_of_file(kind):
+    """A TIFF is made of tags itself: those that say how large it is are no camera's."""
+    image, exif = Image.new("RGB", (16, 12)), Image.Exif()
+    exif[271] = "camera"
+    plain, taken = io.BytesIO(), io.BytesIO()
+    image.save(plain, kind)
+    image.save(taken, kind, exif=exif)
+    assert (look(plain.getvalue()).file.exif, look(taken.getvalue()).file.exif) == (False, True)

@@ -30,7 +30,7 @@ class Row:
     """One line of the table; every value is a string.
 
     Attributes:
-        verdict: bottleneck, fused, partial or refused.
+        verdict: bottleneck, fused, partial, unconfirmed or refused.
         millions: of parameters.
         upright: whether the quadrant test passed, "yes" or "no".
         wide: the same of pictures twice as wide as high; "square only" where the network takes none, "not tried" where

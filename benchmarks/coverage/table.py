@@ -37,7 +37,8 @@ Hub gets. The pictures are small; batch statistics are made to fit them, or are 
 
 * **bottleneck**: with the layer's output cut off, no gradient is left at the pixels: everything passes through it.
 * **fused**: the same of several layers of parallel branches together, and of no fewer of them.
-* **partial**: neither; the last layer that shows where, said so to the user.
+* **partial**: neither; the last layer that shows where, said so to the user. **unconfirmed**: everything passes there,
+  but which token shows which place could not be measured, said so as well.
 * **refused**: no class activation map can be drawn; the reason is the one that users see.
 * **right way up**: a change in a quadrant of the picture changes the maps most in that quadrant, for all four; on
   **wide pictures** also, twice as wide as high, where the network takes them and is not large.

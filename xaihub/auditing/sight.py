@@ -71,6 +71,13 @@ class Sight:
         return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
+_CAMERA = (
+    271,
+    272,
+    34665,
+)  # a TIFF is made of tags itself; these, its maker, model and EXIF directory, a camera writes
+
+
 def look(given: bytes | Path | Image.Image) -> Sight:
     """The sight of a picture that a stranger may have sent.
 
@@ -95,7 +102,7 @@ def _facts(data: bytes) -> FileFacts:
         *found.size,
         quality=jpeg_quality(tables[min(tables)]) if jpeg and tables else math.nan,
         sampling=_SAMPLINGS.get(JpegImagePlugin.get_sampling(found), "other") if jpeg else "",
-        exif="exif" in found.info,
+        exif="exif" in found.info or any(tag in getattr(found, "tag_v2", ()) for tag in _CAMERA),
         profile="icc_profile" in found.info,
     )
 
