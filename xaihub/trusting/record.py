@@ -52,6 +52,7 @@ class Trust:
         verdict: "do not rely" where a check failed, "care" where one gives reason to doubt, else "passed".
         checks: what was asked, in the order of their weight.
         findings: the figures behind the sentences, by name.
+        neighbours: how far the examples beside the map can be relied on; the verdict does not depend on it.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Trust:
     verdict: Verdict
     checks: tuple[Check, ...]
     findings: Mapping[str, float | str | bool | None] = field(default_factory=dict)
+    neighbours: Check | None = None
 
     @property
     def title(self) -> str:
@@ -83,7 +85,8 @@ class Trust:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict, then every check."""
-        lines = [f"{each.sign} {each.name} ({each.in_words}): {each.sentence}" for each in self.checks]
+        told = [*self.checks, self.neighbours] if self.neighbours else self.checks
+        lines = [f"{each.sign} {each.name} ({each.in_words}): {each.sentence}" for each in told]
         about = notebook.text(f"{self.method} for {self.label!r}")
         return notebook.card(
             f"<b>{notebook.text(self.title)}</b> ({about})",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Trusting"]
 
-PASSES = 66  # that a card costs: `trusting` says how they come about
+PASSES = 67  # that a card costs: `trusting` says how they come about
 AT_ONCE = 20.0  # seconds that it may take to be made unasked
 
 
