@@ -83,7 +83,7 @@ class Evidence:
         image: what the model saw, as (H, W) pixels.
         caption: the sentence under it.
         score: how strong it is (a similarity, a share); what it means stands in the caption.
-        heatmap: (H, W) in [0, 1], aligned with `image`.
+        heatmap: (H, W) in [0, 1], aligned with `image`: the positive part over the largest absolute value.
         raw: (h, w), before normalisation and resizing.
         boxes: regions of `image` that carry the reason.
         matches: regions of the explained picture's crop, one for each of `boxes`; none where there is nothing to pair.
