@@ -1,6 +1,7 @@
 """The app as a visitor meets it: `app.py` in a process of its own, and headless Chromium in front of it."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -98,16 +99,36 @@ def served_offline(**settings: str) -> Iterator[str]:
         yield address
 
 
+BROKEN: list[str] = []  # what went wrong in the scripts of any page since the last test; `conftest` fails the test
+
+
+def watched(page: Any, *, allowed: str = "") -> Any:
+    """The page, whose uncaught errors and console errors are collected, in `page.broken` and for the test as a whole.
+
+    Args:
+        allowed: a pattern of console errors that the test provokes.
+    """
+    page.broken, page.allowed = [], allowed
+
+    def tell(text: str) -> None:
+        if page.allowed and re.search(page.allowed, text):
+            return
+        page.broken.append(text)
+        BROKEN.append(f"{page.url}: {text}")
+
+    page.on("pageerror", lambda error: tell(str(error)))
+    page.on("console", lambda message: message.type == "error" and tell(f"{message.text} ({message.location['url']})"))
+    return page
+
+
 def open_page(
     browser: Any, address: str, *, width: int = 1280, height: int = 900, dark: bool = False, ready: str = "#xh-explain"
 ) -> Any:
-    """The page, ready to be used; an error of its own script fails the test that looks at `page.broken`."""
+    """The page, ready to be used; an error of its own script fails the test (`watched`)."""
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
-    page = context.new_page()
-    page.broken = []
-    page.on("pageerror", lambda error: page.broken.append(str(error)))
+    page = watched(context.new_page())
     page.goto(address)
     page.wait_for_selector(ready)
     return page

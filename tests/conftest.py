@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser_fixture import chromium, shown_on
+from browser_fixture import BROKEN, chromium, shown_on
 from hub_fixture import forget_downloads, start_hub_for_session
 from loopback_hub import LoopbackHub
 
@@ -57,6 +57,15 @@ def _pages_are_closed(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for context in [context for context in browser.contexts if context not in before]:
         context.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_page_is_broken() -> Iterator[None]:
+    """An error of a page's own script fails the test in which it happens, whether the test looks for it or not."""
+    BROKEN.clear()
+    yield
+    told, BROKEN[:] = list(BROKEN), []
+    assert not told, f"The pages' scripts told of errors: {told}"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -41,9 +41,10 @@ def test_an_empty_map_says_so_in_words_and_stays_empty(name):
     assert "No positive evidence for 'red' at this layer" in evidence.caption
 
 
-def test_the_raw_map_keeps_its_sign_and_the_shown_one_is_its_positive_part():
+def test_the_raw_map_keeps_its_sign_and_the_shown_one_is_its_positive_part_over_the_largest_size():
     raw = torch.tensor([[[-2.0, 1.0], [0.5, -4.0]]])
-    np.testing.assert_allclose(shown(raw, (2, 2))[0], [[0, 1], [0.5, 0]])
+    np.testing.assert_allclose(shown(raw, (2, 2))[0], [[0, 0.25], [0.125, 0]])
+    np.testing.assert_allclose(shown(raw, (2, 2), signed=False)[0], [[0, 1], [0.5, 0]])
     evidence = explain(classifier_of(SmallNet()), noise(), ["gradcam"])["gradcam"][0]
     np.testing.assert_allclose(evidence.heatmap, shown(torch.tensor(evidence.raw)[None], (32, 32))[0], atol=1e-6)
 

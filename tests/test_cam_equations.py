@@ -212,12 +212,24 @@ def test_fused_maps_equal_the_mean_of_the_layers_in_plain_loops():
     maps = [torch.randn(N, 2, 4, generator=generator) * 100, torch.randn(N, 4, 6, generator=generator)]
     fast = fuse(maps, (8, 12))
     for n in range(N):
-        positive = [np.maximum(each[n].numpy(), 0) for each in maps]
-        mean = sum(bilinear(each / each.max(), 8, 12) for each in positive) / 2
-        np.testing.assert_allclose(fast[n].numpy(), mean / mean.max(), atol=1e-5)
+        sizes = [np.abs(each[n].numpy()).max() for each in maps]
+        positive, negative = (
+            sum(
+                bilinear(np.maximum(sign * each[n].numpy(), 0) / size, 8, 12)
+                for each, size in zip(maps, sizes, strict=True)
+            )
+            / 2
+            for sign in (1, -1)
+        )
+        expected = positive / max(positive.max(), negative.max())
+        np.testing.assert_allclose(fast[n].numpy(), expected, atol=1e-5)
 
 
-def test_a_layer_without_positive_evidence_counts_as_nothing():
+def test_a_layer_without_positive_evidence_dims_what_the_others_show():
     some, none = torch.tensor([[[0.0, 2.0], [1.0, -1.0]]]), -torch.ones(1, 4, 4)
-    torch.testing.assert_close(fuse([some, none], (2, 2)), torch.tensor([[[0, 1], [0.5, 0]]]))
+    torch.testing.assert_close(  # for: 0, 1/2, 1/4, 0; against: 1/2, 1/2, 1/2, 3/4
+        fuse([some, none], (2, 2)), torch.tensor([[[0, 2 / 3], [1 / 3, 0]]])
+    )
     assert not fuse([none, none], (2, 2)).any()
+    unsigned = fuse([some, none], (2, 2), signed=False)
+    torch.testing.assert_close(unsigned, torch.tensor([[[0, 1], [0.5, 0]]]))

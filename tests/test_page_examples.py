@@ -150,7 +150,8 @@ def test_the_map_is_checked_later_and_the_card_is_kept_for_choices_that_come_bac
     assert desk.lacks_trust(asked), "a check that is stopped must leave what was asked as it was"
     card = trust_shown(checked, desk)
     assert "This map passed the checks" in card
-    assert "are answered as their three nearest references are" in card
+    assert "nearest references" not in card, "that is said beside them"
+    assert "nearest agree with the classifier on" in results_examples.beside(asked)
     other = desk.again(checked, target="dog")
     assert desk.lacks_trust(other)
     other = desk.trusted(other)

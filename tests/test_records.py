@@ -140,8 +140,8 @@ def test_a_saved_explanation_can_be_read_back(tmp_path):
     folder = shown.save(tmp_path / "deep" / "why")
     assert folder == tmp_path / "deep" / "why"
     assert sorted(file.name for file in folder.iterdir()) == [
-        "explanation.json", "gradcam-heatmap.npy", "gradcam-raw.npy", "gradcam.png", "image.png", "original.png",
-        "twins-0.png", "twins-1.png",
+        "explanation.json", "gradcam-heatmap.npy", "gradcam-image.png", "gradcam-raw.npy", "gradcam.png", "image.png",
+        "original.png", "twins-0-image.png", "twins-0.png", "twins-1-image.png", "twins-1.png",
     ]  # fmt: skip
     record = json.loads((folder / "explanation.json").read_text("utf-8"))
     assert record["target"] == {"index": 2, "label": "Käuzchen 🦉"}
@@ -157,7 +157,8 @@ def test_a_saved_explanation_can_be_read_back(tmp_path):
     ]
     for kind, values in (("heatmap", shown["gradcam"][0].heatmap), ("raw", shown["gradcam"][0].raw)):
         assert np.array_equal(np.load(folder / gradcam["files"][kind], allow_pickle=False), values)
-    for name, picture in (("original.png", shown.original), ("image.png", shown.image), ("twins-1.png", shown.image)):
+    plain = ("image.png", "gradcam-image.png", "twins-1-image.png")
+    for name, picture in (("original.png", shown.original), *((name, shown.image) for name in plain)):
         assert np.array_equal(np.asarray(open_picture(folder / name)), np.asarray(picture))
 
 

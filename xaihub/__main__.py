@@ -15,6 +15,7 @@ from xaihub.terminal import add_destination, bar, delivering, run
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
+    from xaihub.methods import Query
     from xaihub.records import Explanation
     from xaihub.references import ReferenceSet
 
@@ -44,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--layer", help="the target layer's name; default: chosen and proved")
     explain.add_argument("--revision", help="a branch, tag or commit of the model")
     explain.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
+    explain.add_argument(
+        "--no-trust", action="store_true", help="do not check whether the maps can be relied on (63 passes each)"
+    )
+    explain.add_argument("--json", action="store_true", help="print explanation.json instead of lines, for programs")
     explain.set_defaults(run=_explain)
 
     doctor = commands.add_parser("doctor", help="can this classifier be explained, and at which layer?")
@@ -62,16 +67,32 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    from xaihub import explain
+    from xaihub import Query, explain_query, open_picture
 
     progress = bar()
     classifier, _ = _classifier(arguments, progress)
     references = _references(classifier, arguments, progress) if arguments.references else None
     progress(1.0, "")
-    explanation = explain(classifier, arguments.image, arguments.method, target=arguments.target, references=references)
+    query = Query(classifier, open_picture(arguments.image), target=arguments.target, references=references)
+    explanation = explain_query(query, arguments.method)
+    if not arguments.no_trust:
+        explanation = _checked(query, explanation, named=arguments.method, progress=progress)
     folder = explanation.save(arguments.to)
-    print("\n".join(_lines(explanation)))
-    print(folder)
+    print((folder / "explanation.json").read_text("utf-8") if arguments.json else "\n".join(_lines(explanation)))
+    print(folder, file=sys.stderr if arguments.json else sys.stdout)
+
+
+def _checked(
+    query: "Query", explanation: "Explanation", *, named: Sequence[str] | None, progress: Progress
+) -> "Explanation":
+    """The explanation with the trust cards of the maps that were named; of the first map where none was."""
+    from xaihub import METHODS, trust
+
+    maps = [name for name, shown in explanation.evidence.items() if shown and not METHODS[name].shows_pictures]
+    for name in maps if named else maps[:1]:
+        card = trust(query, name, evidence=explanation[name][0], progress=progress)
+        explanation = explanation.with_trust(card)
+    return explanation
 
 
 def _references(classifier: "Classifier", arguments: argparse.Namespace, progress: Progress) -> "ReferenceSet":
@@ -96,6 +117,7 @@ def _lines(explanation: "Explanation") -> list[str]:
     lines = [f"{probability:7.1%}  {label}" for label, probability in explanation.prediction.top()]
     for method, shown in explanation.evidence.items():
         lines += [f"{method}: {evidence.caption}" for evidence in shown]
+        lines += [f"{method}: {explanation.trust[method]['sentence']}"] if method in explanation.trust else []
     lines += [f"{method}: {line}" for method, sentences in explanation.notes.items() for line in sentences]
     return lines + [f"note: {notice}" for notice in explanation.provenance.get("notices", ())]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xaihub.classifier import Classifier
-from xaihub.maps import CLAIM, enlarged, evidence, map_method, shown
+from xaihub.maps import CLAIM, enlarged, evidence, map_method, over_largest, shown
 from xaihub.methods import Query, method
 from xaihub.passes import tap
 from xaihub.records import Evidence
@@ -245,14 +245,19 @@ def heatmaps(classifier: Classifier, pixels: Tensor, targets: Sequence[int] | Te
     return several(classifier, pixels, targets, [name])[name]
 
 
-def fuse(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """(N, H, W) in [0, 1], one map of several layers': the mean of their maps, each over its own largest value.
+def fuse(maps: Sequence[Tensor], size: tuple[int, int], *, signed: bool = True) -> Tensor:
+    """(N, H, W) in [0, 1], one map of several layers': the mean of their maps, each over its largest absolute value.
 
     So every layer counts alike, as in pytorch-grad-cam, which also takes each map's smallest value away; here zero
-    stays zero, and a layer without positive evidence counts as nothing.
+    stays zero. The mean is shown over the largest value of what speaks for or against the class on the whole.
 
     Args:
         maps: raw, (N, h, w) each, on any grids.
+        signed: as in `maps.shown`.
     """
-    alike = [shown(raw, (raw.shape[1], raw.shape[2])) for raw in maps]
-    return shown(torch.stack([enlarged(each, size) for each in alike]).mean(0), size)
+    parts = [raw if signed else raw.relu() for raw in maps]
+    positive, negative = (
+        torch.stack([enlarged(shown(sign * raw, (raw.shape[1], raw.shape[2])), size) for raw in parts]).mean(0)
+        for sign in (1, -1)
+    )
+    return over_largest(positive, negative)

@@ -23,13 +23,14 @@ from xaihub.passes import slices, tap
 from xaihub.progress import Progress, part, silent
 from xaihub.references import ReferenceSet
 
-__all__ = ["AT", "COUNT", "Found", "Sides", "measure", "sides", "summary"]
+__all__ = ["AT", "COUNT", "FEWEST", "Found", "Sides", "measure", "of_class", "sides", "summary", "too_few"]
 
 Rows: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
 COUNT = 200  # pictures asked about: an agreement of 95 % is then known to three points either way
 AT = (1, 3, 5)  # how many neighbours vote
+FEWEST = 5  # references of a class: fewer cannot be the majority of the neighbours, whatever the classifier sees
 _SHOWN = 3  # neighbours whose mean probability is compared, as many as a page shows
 _RESAMPLES = 500
 
@@ -78,14 +79,18 @@ def measure(
     rows = np.unique(np.linspace(0, len(asked) - 1, min(count, len(asked))).round().astype(np.int64))
     out = [_copies(references, asked, row) for row in rows]
     weights = _weights(classifier, asked, rows, part(progress, 0.0, 0.7))
+    left = [of_class(references, int(asked.predicted[row]), copies) for row, copies in zip(rows, out, strict=True)]
+    enough = np.array(left) >= FEWEST
     figures = {}
     for i, (name, space) in enumerate(references.spaces.items()):
         progress(0.7 + 0.3 * i / len(references.spaces), f"Asking {len(rows):,} pictures for their neighbours ({name})")
         found, used = _searched(references, asked, rows, name, weights.get(name), out).compact()
         if not len(used):  # each is a copy of all others: there is nobody to ask
             continue
-        figures[name] = summary(found, _sides(classifier, asked, rows), _sides(classifier, references, used)) | {
+        own, theirs = _sides(classifier, asked, rows), _sides(classifier, references, used)
+        figures[name] = summary(found, own, theirs, enough) | {
             "n": len(rows),
+            "n_of_enough": int(enough.sum()),
             "leak_free": not space.leaks,
             "held_out": queries is not None,
             "copies_left_out": int(sum(len(each) for each in out)) - (0 if queries is not None else len(rows)),
@@ -107,18 +112,33 @@ class Sides:
     activation: Literal["softmax", "sigmoid"] = "softmax"
 
 
-def summary(found: Found, asked: Sides, references: Sides) -> dict[str, Any]:
+def of_class(references: ReferenceSet, index: int, leave_out: Rows) -> int:
+    """How many references are predicted this class, without the rows left out."""
+    rows = references.slices.get(index, slice(0, 0))
+    return rows.stop - rows.start - int(((leave_out >= rows.start) & (leave_out < rows.stop)).sum())
+
+
+def too_few(count: int) -> str:
+    """Why nothing can be said of the agreement of neighbours, of so many references of the class; "" where it can."""
+    return "" if count >= FEWEST else f"too few references of this class ({count}; at least {FEWEST} needed)"
+
+
+def summary(found: Found, asked: Sides, references: Sides, enough: NDArray[np.bool_] | None = None) -> dict[str, Any]:
     """The figures (EXAMPLES.md says what each means), each as [value, low, high] with a 95 % interval.
 
     Agreement is Kenny & Keane's (2019): the neighbours' majority of *predicted* classes is the picture's own.
+
+    Args:
+        enough: (Q,), of which images agreement is asked: the others have too few references of their class.
     """
     nearest, like = found.nearest, found.like
-    agree = {k: _majorities(references.predicted, nearest[:, :k]) == asked.predicted for k in AT}
+    counted = np.ones(len(nearest), dtype=np.bool_) if enough is None else enough
+    agree = {k: (_majorities(references.predicted, nearest[:, :k]) == asked.predicted)[counted] for k in AT}
     error = _probability_errors(asked.probabilities, references.probabilities, nearest[:, :_SHOWN], asked.activation)
     known = like >= 0
     mine, theirs = _margins(asked.logits, asked.predicted), _margins(references.logits, references.predicted)[like]
     return {
-        **{f"agreement@{k}": [float(hits.mean()), *wilson(int(hits.sum()), len(hits))] for k, hits in agree.items()},
+        **{f"agreement@{k}": _share(hits) for k, hits in agree.items()},
         "probability_error@3": _mean(error),
         "margin_correlation": _correlation(mine[known], theirs[known]),
         "like_distance": float(np.mean(1 - found.similarity[known])) if known.any() else None,
@@ -220,6 +240,11 @@ def _margins(logits: Floats, predicted: Rows) -> Floats:
     others = logits.copy()
     others[rows, predicted] = -np.inf
     return logits[rows, predicted] - others.max(1)
+
+
+def _share(hits: NDArray[np.bool_]) -> list[float | None]:
+    """[share, low, high] with Wilson's interval; None of nothing."""
+    return [float(hits.mean()), *wilson(int(hits.sum()), len(hits))] if len(hits) else [None, None, None]
 
 
 def _mean(values: Floats) -> list[float | None]:

@@ -11,25 +11,39 @@ from torch.nn.functional import interpolate
 from xaihub.methods import METHODS, Need, Passes, Query, method
 from xaihub.records import Evidence
 
-__all__ = ["CLAIM", "enlarged", "evidence", "map_method", "shown"]
+__all__ = ["CLAIM", "FAINT", "enlarged", "evidence", "map_method", "over_largest", "shown"]
 
 RawMap = Callable[[Query], Tensor]
 
 CLAIM = "Where {label} comes from"
 
+FAINT = 0.05  # of the largest absolute value: positive evidence below it cannot be told from none on the map
+WEAK = 0.5  # below it the caption says how strong the evidence against is
+
 _TINY = torch.finfo(torch.float32).tiny
 
 
-def shown(raw: Tensor, size: tuple[int, int], clip: float = 0.0) -> Tensor:
-    """(N, H, W) in [0, 1] of raw maps (N, h, w): the positive part, enlarged, over its largest value; zeros stay.
+def shown(raw: Tensor, size: tuple[int, int], clip: float = 0.0, *, signed: bool = True) -> Tensor:
+    """(N, H, W) in [0, 1] of raw maps (N, h, w): the positive part, enlarged, over the largest absolute value.
+
+    A class that hardly anything speaks for and much against has a dark map; over its own largest value the positive
+    part would shine as brightly as that of any other class. Zeros stay.
 
     Args:
-        clip: the share of the hottest values that are shown as 1: one wild pixel would hide all others.
+        clip: the share of the largest values that are shown as 1: one wild pixel would hide all others.
+        signed: whether values below zero are evidence against; else the positive part's own largest value is the scale.
     """
-    positive = enlarged(raw.nan_to_num().relu().float(), size)
-    largest = positive.flatten(1).amax(1)
+    raw = raw.nan_to_num().float()
+    positive = enlarged(raw.relu(), size)
+    return over_largest(positive, enlarged((-raw).relu(), size) if signed else torch.zeros_like(positive), clip)
+
+
+def over_largest(positive: Tensor, negative: Tensor, clip: float = 0.0) -> Tensor:
+    """(N, H, W) in [0, 1], the positive part over the largest value of either part (N, H, W); zeros stay."""
+    sizes = (positive + negative).flatten(1)  # beside each other, but for where they meet
+    largest = torch.maximum(positive, negative).flatten(1).amax(1)
     if clip:
-        near = positive.flatten(1).kthvalue(max(1, round((1 - clip) * positive[0].numel())), dim=1).values
+        near = sizes.kthvalue(max(1, round((1 - clip) * sizes.shape[1])), dim=1).values
         largest = torch.where(near > 0, near, largest)
     largest = largest[:, None, None]
     return torch.where(largest > 0, (positive / largest.clamp_min(_TINY)).clamp_max(1), 0)
@@ -85,13 +99,16 @@ def evidence(
     how = f"{entry.title} at {layer.name}" if layer else entry.title
     claimed = claim.format(label=repr(label), other=repr(other))
     height, width = query.view.pixels.shape[2:]
-    heatmap = shown(raw[None] * (not void), (height, width), clip)[0].cpu().numpy()
+    heatmap = shown(raw[None] * (not void), (height, width), clip, signed=entry.signed)[0].cpu().numpy()
+    strength = float(heatmap.max())
     if void:
         caption = f"No map for {label!r} ({how}): {void}"
-    elif not heatmap.any():
-        caption = f"No positive evidence for {label!r}{' at this layer' * bool(layer)} ({how}): nothing speaks for it."
+    elif strength < FAINT:
+        nothing = f"No positive evidence for {label!r}{' at this layer' * bool(layer)} ({how})"
+        caption = f"{nothing}: {_strength_in_words(strength) if strength else 'nothing speaks for it'}."
     else:
-        caption = f"{claimed}: {how}."
+        weak = f" {_strength_in_words(strength).capitalize()}." if strength < WEAK else ""
+        caption = f"{claimed}: {how}.{weak}"
     return Evidence(
         query.view.image,
         caption,
@@ -102,8 +119,14 @@ def evidence(
             "label": label,
             "layer": layer.name if layer else None,
             "other": other if "{other}" in claim else None,
-            "positive": bool(heatmap.any()),
+            "positive": strength >= FAINT,
             "signed": entry.signed and not void,
             "clip": clip,
+            "void": bool(void),
         },
     )
+
+
+def _strength_in_words(strength: float) -> str:
+    share = f"{strength:.0%}" if strength >= 0.01 else "less than 1%"
+    return f"the strongest place for it has {share} of the size of the strongest against it"

@@ -8,7 +8,7 @@ from torch import Tensor
 from xaihub.cams import CAMS
 from xaihub.found import Place, Seen, evidence_of, left_out, none_of, place_of, see
 from xaihub.maps import shown
-from xaihub.methods import Query, method
+from xaihub.methods import METHODS, Query, method
 from xaihub.passes import Pass
 from xaihub.records import Box, Evidence, Facts
 from xaihub.regions import Pair, cell_box, centred_score, pairs
@@ -53,7 +53,7 @@ def _heat(query: Query, seen: Seen, passed: Pass) -> tuple[Tensor, Tensor]:
     """(N, h, w) raw and (N, H, W) shown, each picture's own heat for the class, by the map that is asked for."""
     name = query.map if query.map in CAMS else "gradcam"
     raw = CAMS[name](passed.activations, passed.gradients([query.prediction.index] * len(seen.rows)))
-    return raw, shown(raw, seen.size)
+    return raw, shown(raw, seen.size, signed=METHODS[name].signed)
 
 
 def _shared(query: Query, place: Place, seen: Seen, passed: Pass) -> dict[int, _Regions]:

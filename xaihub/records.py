@@ -4,9 +4,9 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from PIL import Image
 from xaihub import notebook
 from xaihub.errors import UnknownNameError
 from xaihub.folders import replacing
+from xaihub.images import drawn_over
 from xaihub.registry import nearest_name
 
-__all__ = ["Box", "Evidence", "Explanation", "Gain", "Prediction", "Score"]
+__all__ = ["Box", "Evidence", "Explanation", "Gain", "Prediction", "Score", "TrustCard"]
 
 Heatmap: TypeAlias = NDArray[np.float32]
 Box: TypeAlias = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
@@ -82,7 +83,7 @@ class Evidence:
         image: what the model saw, as (H, W) pixels.
         caption: the sentence under it.
         score: how strong it is (a similarity, a share); what it means stands in the caption.
-        heatmap: (H, W) in [0, 1], aligned with `image`.
+        heatmap: (H, W) in [0, 1], aligned with `image`: the positive part over the largest absolute value.
         raw: (h, w), before normalisation and resizing.
         boxes: regions of `image` that carry the reason.
         matches: regions of the explained picture's crop, one for each of `boxes`; none where there is nothing to pair.
@@ -112,6 +113,11 @@ class Evidence:
         sizes = np.abs(large)
         limit = float(np.quantile(sizes, 1 - float(self.facts.get("clip") or 0))) or float(sizes.max())
         return np.clip(large / (limit or 1), -1, 1).astype(np.float32)
+
+    @property
+    def overlay(self) -> Image.Image:
+        """The image as it is shown: with its heatmap and its boxes over it, if there are any."""
+        return drawn_over(self.image, self.heatmap, self.boxes, numbered=bool(self.matches))
 
     def __repr__(self) -> str:
         return f"Evidence({self.caption!r}, {self.image.width} x {self.image.height} pixels)"
@@ -174,6 +180,15 @@ class Score:
         return tuple(name for name in self.gains if not self.beats(name))
 
 
+class TrustCard(Protocol):
+    """What a trust card has to have so that an explanation can keep it."""
+
+    @property
+    def method(self) -> str: ...
+
+    def as_record(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Why one picture was answered as it was: `explanation["gradcam"][0].heatmap`.
@@ -186,6 +201,7 @@ class Explanation:
         evidence: method -> what it shows, best first.
         notes: method -> sentences on what it left out, or why it shows nothing.
         provenance: model, revision, layer, preprocessing, versions.
+        trust: method -> how far its map can be relied on, for the maps that were checked; see `with_trust`.
     """
 
     image: Image.Image
@@ -196,6 +212,7 @@ class Explanation:
     evidence: Mapping[str, tuple[Evidence, ...]]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    trust: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __getitem__(self, method: str) -> tuple[Evidence, ...]:
         if method in self.evidence:
@@ -225,7 +242,8 @@ class Explanation:
         ]
         saw = notebook.figure(self.image, "What the classifier saw.", edge=notebook.LARGE)
         revision = f" at {str(made['revision'])[:12]}" if made.get("revision") else ""
-        told = [f"{method}: {line}" for method, lines in self.notes.items() for line in lines]
+        told = [f"{method}: {card['sentence']}" for method, card in self.trust.items()]
+        told += [f"{method}: {line}" for method, lines in self.notes.items() for line in lines]
         title = f"Why <b>{notebook.text(self.target_label)}</b>?"
         if self.target != self.prediction.index:
             title += f" (The classifier says {notebook.text(self.prediction.label)}.)"
@@ -249,8 +267,16 @@ class Explanation:
             raise ValueError(f"This evidence has no {'signed map' if signed else 'heatmap'}.")
         return _place(values, self.crop, self.original.size)
 
+    def with_trust(self, card: "TrustCard") -> "Explanation":
+        """Return the same with the trust card of one of its maps: `explanation.with_trust(trust(query, "gradcam"))`."""
+        return replace(self, trust={**self.trust, card.method: card.as_record()})
+
     def save(self, folder: str | Path) -> Path:
-        """The folder that now holds `explanation.json`, the pictures as PNG and the maps as npy.
+        """The folder that now holds `explanation.json`, the images as PNG and the maps as npy.
+
+        Of each piece of evidence `gradcam.png` is what is shown: the image with its heatmap and boxes; beside it stand
+        `gradcam-image.png`, the image alone, and `gradcam-query.png`, the explained image with the boxes that match.
+        The trust cards stand in `explanation.json`, and in words in `trust.txt`.
 
         It is written beside its final place and moved there at once, so no reader sees half of it.
         A folder that is already there is replaced only if it holds an explanation.
@@ -263,7 +289,9 @@ class Explanation:
     def _write(self, folder: Path) -> None:
         self.image.save(folder / "image.png")
         self.original.save(folder / "original.png")
-        shown = {method: _write_evidence(folder, method, self.evidence[method]) for method in self.evidence}
+        shown = {method: _write_evidence(folder, method, found, self.image) for method, found in self.evidence.items()}
+        if self.trust:
+            (folder / "trust.txt").write_text("\n\n".join(card["text"] for card in self.trust.values()) + "\n", "utf-8")
         record = {
             "format": 1,
             "prediction": {
@@ -280,19 +308,31 @@ class Explanation:
             "evidence": shown,
             "notes": {name: list(lines) for name, lines in self.notes.items()},
             "provenance": dict(self.provenance),
+            "trust": {method: dict(card) for method, card in self.trust.items()},
         }
         text = json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "explanation.json").write_text(text, "utf-8")
 
 
-def _write_evidence(folder: Path, method: str, shown: tuple[Evidence, ...]) -> list[dict[str, Any]]:
+_ENDS = (".png", "-image.png", "-query.png", "-heatmap.npy", "-raw.npy")
+
+
+def _write_evidence(folder: Path, method: str, shown: tuple[Evidence, ...], query: Image.Image) -> list[dict[str, Any]]:
+    """What `explanation.json` says of a method's evidence, once its files are written."""
     rows = []
     for rank, evidence in enumerate(shown):
         name = re.sub(r"[^\w.-]", "-", f"{method}-{rank}" if len(shown) > 1 else method)
-        while (folder / f"{name}.png").exists():  # a method may be called "original"
+        while any((folder / f"{name}{end}").exists() for end in _ENDS):  # a method may be called "original"
             name += "-"
-        files = {"image": f"{name}.png"}
-        evidence.image.save(folder / files["image"])
+        drawn = {"overlay": evidence.overlay}
+        if evidence.heatmap is not None or evidence.boxes:
+            drawn["image"] = evidence.image
+        if evidence.matches:
+            drawn["query"] = drawn_over(query, boxes=evidence.matches, numbered=True)
+        files = {kind: f"{name}.png" if kind == "overlay" else f"{name}-{kind}.png" for kind in drawn}
+        for kind, image in drawn.items():
+            image.save(folder / files[kind])
+        files.setdefault("image", files["overlay"])
         for kind, values in (("heatmap", evidence.heatmap), ("raw", evidence.raw)):
             if values is not None:
                 files[kind] = f"{name}-{kind}.npy"

@@ -11,6 +11,7 @@ from torch import Tensor
 from xaihub.cams import CAMS, fuse
 from xaihub.classifier import Classifier
 from xaihub.cuts import latest_cut
+from xaihub.maps import FAINT
 from xaihub.methods import METHODS, Query
 from xaihub.passes import tap, target_layer_of
 from xaihub.records import Evidence, Prediction
@@ -131,10 +132,12 @@ def _asked_at(query: Query, layer: TargetLayer, activations: Tensor, gradients: 
 
 def _fused(query: Query, shown: Sequence[Evidence], method: str) -> Evidence:
     height, width = query.view.pixels.shape[2:]
-    raws = [torch.from_numpy(one.raw)[None] for one in shown if one.raw is not None and bool(one.facts["positive"])]
-    label = query.classifier.labels[query.target]
-    heatmap = fuse(raws, (height, width))[0].numpy() if raws else np.zeros((height, width), np.float32)
+    raws = [torch.from_numpy(one.raw)[None] for one in shown if one.raw is not None and not one.facts["void"]]
+    label, empty = query.classifier.labels[query.target], np.zeros((height, width), np.float32)
+    heatmap = fuse(raws, (height, width), signed=METHODS[method].signed)[0].numpy() if raws else empty
     caption = f"{METHODS[method].title} for {label!r} at {len(shown)} layers together, each counting alike."
+    if heatmap.max() < FAINT:
+        caption = f"No positive evidence for {label!r} at these layers together. {caption}"
     return Evidence(
         query.view.image, caption, heatmap=heatmap, facts={"method": method, "label": label, "layers": len(shown)}
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from xaihub.datasets import LabelledPictures
 from xaihub.evaluating.judging import Judge, grid_of
@@ -18,6 +19,7 @@ from xaihub.evaluating.words import headline, metric_title
 from xaihub.explaining import provenance
 from xaihub.images import blend
 from xaihub.maps import shown
+from xaihub.methods import METHODS
 from xaihub.metrics import METRICS
 from xaihub.records import Score
 
@@ -122,6 +124,12 @@ def _examples(
     return tuple(drawn[i] for i in chosen[:most]), tuple(drawn[i] for i in chosen[most:])
 
 
+def _heatmap(maps: Tensor, name: str, size: tuple[int, int]) -> Floats:
+    """(H, W), the first of maps (N, H, W) by a method or a baseline as it is shown."""
+    heatmap: Floats = shown(maps, size, _CLIP, signed=name in METHODS and METHODS[name].signed)[0].numpy()
+    return heatmap
+
+
 def _drawn(
     found: Measured, pictures: LabelledPictures, places: Sequence[int], names: Sequence[str], metric: str, seed: int
 ) -> Iterator[Example]:
@@ -134,7 +142,7 @@ def _drawn(
         judge = Judge(classifier, batch, torch.tensor([target]), names, seed=seed)
         image = classifier.transform.picture_of(batch.pixels[0])
         maps = {
-            name: blend(image, shown(judge.maps(name), (image.height, image.width), _CLIP)[0].numpy(), opacity=0.55)
+            name: blend(image, _heatmap(judge.maps(name), name, (image.height, image.width)), opacity=0.55)
             for name in names
         }
         values = {name: float(found.values[metric, name][at]) for name in names}

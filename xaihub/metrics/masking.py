@@ -15,8 +15,11 @@ _TINY = 1e-7  # keeps the drop of a class of no probability at 0, as in torch-ca
 
 
 def seen_through(pixels: Tensor, heatmaps: Tensor) -> Tensor:
-    """(N, 3, H, W), the pixels times the heatmap's positive part, over its largest value."""
-    masks = shown(checked(pixels, heatmaps), (pixels.shape[2], pixels.shape[3]))
+    """(N, 3, H, W), the pixels times the heatmap's positive part over its own largest value, as the papers have it.
+
+    A page shows it over the largest absolute value (`maps.shown`), which would darken the picture as well.
+    """
+    masks = shown(checked(pixels, heatmaps), (pixels.shape[2], pixels.shape[3]), signed=False)
     return pixels * masks[:, None].to(pixels)
 
 
@@ -85,7 +88,7 @@ def adcc(classifier: Classifier, pixels: Tensor, heatmaps: Tensor, targets: Tens
     """
     kept = 1 - average_drop(classifier, pixels, heatmaps, targets)
     size = (pixels.shape[2], pixels.shape[3])
-    dark = 1 - shown(heatmaps, size).mean((1, 2)).cpu()
+    dark = 1 - shown(heatmaps, size, signed=False).mean((1, 2)).cpu()
     parts = torch.stack([coherency(classifier, pixels, heatmaps, targets, explainer), dark, kept])
     return torch.where((parts > 0).all(0), 3 / (1 / parts.clamp_min(_TINY)).sum(0), 0)
 
@@ -99,7 +102,7 @@ def coherency(
     """
     size = (pixels.shape[2], pixels.shape[3])
     again = shown(explainer(classifier, seen_through(pixels, heatmaps), targets), size).cpu().flatten(1)
-    return (correlation(shown(heatmaps, size).cpu().flatten(1), again).nan_to_num(-1) + 1) / 2
+    return (correlation(shown(heatmaps, size).cpu().flatten(1), again).nan_to_num(-1) + 1) / 2  # no scale counts
 
 
 def _drop(whole: Tensor, through: Tensor) -> Tensor:

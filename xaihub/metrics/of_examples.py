@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from xaihub.classifier import Classifier
-from xaihub.fidelity import AT, Found, sides, summary
+from xaihub.fidelity import AT, FEWEST, Found, of_class, sides, summary
 from xaihub.found import left_out, place_of
 from xaihub.methods import METHODS, Query
 from xaihub.metrics.table import metric
@@ -157,7 +157,9 @@ def _fidelity(query: Query) -> dict[str, Any]:
         found, used = found.compact()
         own = sides(query.classifier, query.logits[None].cpu(), np.array([query.prediction.index]))
         theirs = sides(query.classifier, references.logits[torch.from_numpy(used)], references.predicted[used])
-        return summary(found, own, theirs)
+        enough = of_class(references, query.prediction.index, out) >= FEWEST
+        figures = summary(found, own, theirs)
+        return figures if enough else figures | {f"agreement@{k}": [math.nan] for k in AT}
 
     figures, _ = query.once(("fidelity", id(references)), lambda: (asked(), references))  # held, so that its id stays
     return dict(figures)

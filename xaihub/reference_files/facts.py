@@ -74,7 +74,7 @@ def _figure(name: str, value: Any) -> bool:
     """Whether a figure is of the kind that its name has: a truth, a count, a number or [value, low, high]."""
     if name in ("leak_free", "held_out"):
         return isinstance(value, bool)
-    if name in ("n", "copies_left_out"):
+    if name in ("n", "n_of_enough", "copies_left_out"):
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
     interval = isinstance(value, list | tuple) and len(value) == 3 and all(map(_number_or_none, value))
     if name.startswith("agreement@") or name in ("probability_error@3", "margin_correlation"):

@@ -15,7 +15,7 @@ from torch import Tensor
 import xaihub.explaining  # noqa: F401  every method has been registered
 from xaihub.errors import TargetLayerError
 from xaihub.hooks import recording
-from xaihub.maps import enlarged
+from xaihub.maps import FAINT, enlarged
 from xaihub.methods import METHODS, Query
 from xaihub.metrics.baselines import NO_LAYER
 from xaihub.progress import Progress, silent
@@ -45,7 +45,8 @@ def trust(
     Asked are: whether the answer depends on the picture at all; whether veiling what the map calls hot does more than
     veiling parts by lot (deletion and insertion, Petsiuk et al., 2018, in a few steps); whether the map changes when
     the network's last layer is replaced (one step of Adebayo et al., 2018); whether other methods agree; whether the
-    heat lies in a corner or at an edge; and how far twins agree, where the references say so.
+    class rests on a corner or an edge where most of the heat lies. How far the neighbours beside the map agree, where
+    the references say so, is told as well; the verdict on the map does not depend on it.
 
     Args:
         query: its target is the class that the map explains.
@@ -64,7 +65,7 @@ def trust(
             raise TargetLayerError(f"{METHODS[method].title} shows no map here. {missing}".strip())
         evidence = shown[0]
     label = query.classifier.labels[query.target]
-    if evidence.raw is None or evidence.heatmap is None or not evidence.heatmap.any():
+    if evidence.raw is None or evidence.heatmap is None or evidence.heatmap.max() < FAINT:
         why = f"Nothing on the map speaks for {label!r}: there is no heat to judge."
         return Trust(method, label, "do not rely", (Check("There is heat", "bad", why),), {"positive": False})
     size = (query.view.pixels.shape[2], query.view.pixels.shape[3])
@@ -77,10 +78,9 @@ def trust(
         chance,
         head_replaced(query, method, findings),
         agreeing(query, method, heat, findings),
-        twins_agree(query, findings),
     ]
     checks = tuple(check for check in asked if check is not None)
-    return Trust(method, label, _verdict(checks), checks, findings)
+    return Trust(method, label, _verdict(checks), checks, findings, twins_agree(query, findings))
 
 
 def _faithful(query: Query, heat: Tensor, findings: Findings, progress: Progress) -> tuple[Check | None, Check]:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from xaihub.agreement import agreement
 from xaihub.cams import CAMS
+from xaihub.fidelity import of_class, too_few
 from xaihub.maps import enlarged
 from xaihub.methods import METHODS, Query
-from xaihub.metrics.answering import seed_of
+from xaihub.metrics.answering import answered, seed_of
 from xaihub.passes import target_layer_of
 from xaihub.trusting.faithfulness import VEILED, Faithfulness, in_parts, share_as_good
 from xaihub.trusting.record import CHANCE, Check
@@ -157,32 +158,53 @@ def agreeing(query: Query, method: str, heat: Tensor, findings: Findings) -> Che
 
 
 def at_an_edge(query: Query, heat: Tensor, findings: Findings) -> Check | None:
-    """Whether most of the heat lies in a corner or along an edge, where a mark or a frame would; None if it does not.
+    """That the class rests on a corner or an edge, as on a mark or a frame; None where that was not measured.
 
-    What the answer is without that strip is asked: where it falls, the suspicion is shown to be right.
+    Heat that lies there is only the suspicion. The place is covered: the class must lose 30 % of its probability, and
+    more than with another place of its kind covered alike (the other corners, or the opposite edge).
     """
-    hot = heat.clamp_min(0)
-    total = float(hot.sum())
-    if not total:
-        return None
-    shares = {where: float((hot * mask).sum()) / total for where, mask in _margins(heat).items()}
+    hot, margins = heat.clamp_min(0), _margins(heat)
+    total = max(float(hot.sum()), 1e-30)
+    shares = {where: float((hot * mask).sum()) / total for where, mask in margins.items()}
     where = next((where for where, share in shares.items() if share >= MOST), None)  # corners come first
     if where is None:
         return None
-    pixels, mask = query.view.pixels, _margins(heat)[where].to(query.view.pixels)
-    rest = (pixels * (1 - mask)).sum((2, 3), keepdim=True) / (1 - mask).sum()  # a veil would keep a mark's colour
-    hidden = torch.where(mask.bool(), rest, pixels)
-    classifier = query.classifier
-    said = classifier.probabilities(classifier.logits(hidden))[0, query.target].item()
-    before = classifier.probabilities(query.logits)[query.target].item()
-    findings |= {"heat at": where, "heat there": shares[where], "without that place": said}
+    alike = [where, *(other for other, mask in margins.items() if _beside(where, margins[where], other, mask))]
+    before, label = float(query.prediction.probabilities[query.target]), query.classifier.labels[query.target]
+    without, *controls = _without(query, [margins[each] for each in alike])
+    findings |= {
+        "heat at": where, "heat there": shares[where], "without that place": without,
+        "without another place": min(controls),
+    }  # fmt: skip
+    if before - without < max(LOST * before, SCARCE) or min(controls) - without < SCARCE:
+        return None
     return Check(
         "Not in a corner or at an edge",
         "care",
-        f"{shares[where]:.0%} of the heat lies {_at(where)}, {float(mask.mean()):.0%} of the picture: a mark or a frame"
-        " there may decide rather than the object. With that place in the mean colour of the rest,"
-        f" {classifier.labels[query.target]!r} goes from {_p(before)} to {_p(said)}.",
+        f"{shares[where]:.0%} of the heat lies {_at(where)}, {float(margins[where].mean()):.0%} of the image: a mark or"
+        " a frame there may decide rather than the object. With that place in the mean colour of the rest,"
+        f" {label!r} goes from {_p(before)} to {_p(without)}; with another {where.split()[-1]} instead, to"
+        f" {_p(min(controls))} at the least.",
     )
+
+
+def _beside(where: str, mask: Tensor, other: str, others: Tensor) -> bool:
+    """Whether another place is of the same kind, a corner or an edge, and shares no pixel with this one."""
+    return where.split()[-1] == other.split()[-1] and not bool((mask * others).any())
+
+
+def _without(query: Query, masks: Sequence[Tensor]) -> list[float]:
+    """The target's probability with each place (H, W) of 0 and 1 in the mean colour of the rest of the image."""
+    pixels = query.view.pixels
+
+    def make(numbers: Tensor) -> Tensor:
+        return torch.cat([_covered(masks[int(number)].to(pixels)) for number in numbers])
+
+    def _covered(mask: Tensor) -> Tensor:
+        rest = (pixels * (1 - mask)).sum((2, 3), keepdim=True) / (1 - mask).sum()  # a veil would keep a mark's colour
+        return torch.where(mask.bool(), rest, pixels)
+
+    return answered(query.classifier, make, torch.full((len(masks),), query.target)).tolist()
 
 
 def _margins(heat: Tensor) -> Mapping[str, Tensor]:
@@ -205,14 +227,23 @@ def _margins(heat: Tensor) -> Mapping[str, Tensor]:
 
 
 def twins_agree(query: Query, findings: Findings) -> Check | None:
-    """How far the twins beside the map can be relied on; None without references that were measured."""
+    """How far neighbours agree with the classifier, which is said of them, not of the map; None where nobody asked.
+
+    Of a class with few references nothing is said: among one image of each class no majority can be right.
+    """
     references = query.references
-    measured = references.fidelity.get(references.space().name, {}) if references is not None else {}
+    if references is None:
+        return None
+    count = of_class(references, query.prediction.index, np.zeros(0, dtype=np.int64))
+    if why := too_few(count):
+        return Check("Twins", "unasked", f"Whether neighbours agree was not asked: {why}.")
+    measured = references.fidelity.get(references.space().name, {})
     value, low, high = measured.get("agreement@3") or (None, None, None)
-    if value is None:
+    if value is None or measured.get("leak_free") is False:
         return None
     findings["twins agree"] = value
-    told = f"Of {measured.get('n', 0)} other pictures, {value:.0%} are answered as their three nearest references are"
+    asked = measured.get("n_of_enough", measured.get("n", 0))
+    told = f"Of {asked} other images, {value:.0%} are answered as their three nearest references are"
     spread = f" ({low:.0%} to {high:.0%})" if low is not None and high is not None else ""
     return Check("Twins", "good" if value >= FEWEST_TWINS else "care", f"{told}{spread}.")
 

@@ -1,8 +1,8 @@
 """The trust card of one map: what was checked, what came of it, and one plain sentence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from xaihub import notebook
 
@@ -52,6 +52,7 @@ class Trust:
         verdict: "do not rely" where a check failed, "care" where one gives reason to doubt, else "passed".
         checks: what was asked, in the order of their weight.
         findings: the figures behind the sentences, by name.
+        neighbours: how far the examples beside the map can be relied on; the verdict does not depend on it.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Trust:
     verdict: Verdict
     checks: tuple[Check, ...]
     findings: Mapping[str, float | str | bool | None] = field(default_factory=dict)
+    neighbours: Check | None = None
 
     @property
     def title(self) -> str:
@@ -78,12 +80,32 @@ class Trust:
         weighs = [each for each in self.checks if each.outcome == _WORST[self.verdict]]
         return next((each.sentence for each in weighs if self.verdict != "passed" or each.name == CHANCE), "")
 
+    @property
+    def text(self) -> str:
+        """The whole card in lines of plain text: the verdict, every check, then the examples beside the map."""
+        told = [*self.checks, self.neighbours] if self.neighbours else self.checks
+        lines = [f"{each.sign} {each.name} ({each.in_words}): {each.sentence}" for each in told]
+        return "\n".join([f"{self.method} for {self.label!r}: {self.title}.", *lines])
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the card as JSON can hold it: verdict, sentence, checks, findings, and `text`, all of it in words."""
+        return {
+            "method": self.method,
+            "label": self.label,
+            "verdict": self.verdict,
+            "sentence": self.sentence,
+            "checks": [asdict(check) for check in self.checks],
+            "neighbours": asdict(self.neighbours) if self.neighbours else None,
+            "findings": dict(self.findings),
+            "text": self.text,
+        }
+
     def __repr__(self) -> str:
         return f"Trust({self.method} for {self.label!r}: {self.verdict})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict, then every check."""
-        lines = [f"{each.sign} {each.name} ({each.in_words}): {each.sentence}" for each in self.checks]
+        lines = self.text.split("\n")[1:]
         about = notebook.text(f"{self.method} for {self.label!r}")
         return notebook.card(
             f"<b>{notebook.text(self.title)}</b> ({about})",

@@ -1,15 +1,16 @@
 """`/explain`, for programs: the same question, answered as JSON and files."""
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
-from xaihub.errors import XaihubError
-from xaihub.images import blend
+from xaihub.errors import CancelledError, XaihubError
 from xaihub.progress import silent
 from xaihub.ui.desk import Asked, Desk, Question
 from xaihub.ui.desk_examples import CHANGE
+from xaihub.ui.desk_trust import with_card
 from xaihub.ui.downloads import evidence_zip
 from xaihub.ui.picture import picture_box
 from xaihub.ui.words import BROKEN
@@ -23,7 +24,8 @@ DESCRIPTION = (
     " for the predicted one; method, any that shows a map (gradcam, rise, finercam, ...) or, with references, swap (the"
     " smallest change), within the host's time limit; references, a dataset's id, may be empty; against, the class that"
     " it is compared with; layer, one or several as a + b. Gives the answer as JSON, the heatmap over the picture, and"
-    " a zip of all evidence."
+    " a zip of all evidence. Read trust before the map: its verdict is passed, care or do not rely, with a sentence and"
+    " every check (63 passes of the picture); null, with the reason, where the map was not checked."
 )
 
 
@@ -51,6 +53,8 @@ def add_api(desk: Desk) -> None:
             asked = list(desk.answer(question, silent))[-1]
             if question.method == CHANGE and desk.lacks_change(asked):
                 asked = desk.smallest_change(asked)
+            with suppress(CancelledError):  # at the time limit: the answer says that it was not checked
+                asked = desk.trusted(asked) if desk.lacks_trust(asked) and desk.is_checked_soon(asked) else asked
             return record(asked), overlay(asked), evidence_zip(asked, shown[2].GRADIO_CACHE)
         except XaihubError as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -69,6 +73,9 @@ def add_api(desk: Desk) -> None:
     )
 
 
+TOO_SLOW = "it would take too long here; the page checks it on demand"
+
+
 def record(asked: Asked) -> dict[str, Any]:
     """The answer without its pictures."""
     explanation = asked.explanation
@@ -82,6 +89,7 @@ def record(asked: Asked) -> dict[str, Any]:
         "notes": {name: list(lines) for name, lines in explanation.notes.items() if lines},
         "trouble": asked.trouble,
         "provenance": dict(explanation.provenance),
+        "trust": with_card(asked, TOO_SLOW).trust.get(asked.method),
     }
 
 
@@ -92,4 +100,4 @@ def overlay(asked: Asked) -> Any:
         return asked.explanation.image
     if found[0].heatmap is None:
         return found[0].image
-    return blend(found[0].image, found[0].heatmap)
+    return found[0].overlay

@@ -7,8 +7,10 @@ import gradio as gr
 
 from xaihub.curated import CURATED_DATASETS
 from xaihub.curated import CURATED_EMBEDDERS as EYES
+from xaihub.ui.combobox import combobox
 from xaihub.ui.drawing import examples_shown
-from xaihub.ui.finding import curated_choices
+from xaihub.ui.finding import Finder, curated_choices
+from xaihub.ui.freshness import Freshness
 from xaihub.ui.picture import picture_box
 from xaihub.ui.settings import Settings, starter_examples
 
@@ -32,7 +34,7 @@ class Boxes(ABC):
     widths: ClassVar[tuple[int, int]] = (4, 7)  # of the question and of the answer
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, self.finder = settings, Finder()
         self.examples = starter_examples()
         with gr.Row(elem_classes="xh-columns"):
             with gr.Column(scale=self.widths[0], min_width=300):
@@ -49,7 +51,7 @@ class Boxes(ABC):
         """What shows the answer, below what the classifier said."""
 
     def _make_question(self) -> None:
-        self.model = model_box("Model", "xh-model", self.settings.model)
+        self.model = model_box("Model", "xh-model", self.settings.model, self.finder)
         self.about = gr.HTML(elem_id="xh-about")
         self.picture = picture_box(
             label="Picture",
@@ -86,6 +88,7 @@ class Boxes(ABC):
 
     def _make_answer(self) -> None:
         self.alert = gr.HTML(elem_id="xh-alert")
+        self.freshness = Freshness()
         self.progress = gr.HTML(elem_id="xh-progress")
         self.welcome = gr.HTML(self.greeting)
         with gr.Column(visible=False, elem_id="xh-results") as self.answer:
@@ -108,25 +111,24 @@ def signal() -> gr.Textbox:
     return gr.Textbox("", visible="hidden")
 
 
-def model_box(label: str, elem_id: str, value: str | None, **settings: Any) -> gr.Dropdown:
+def model_box(label: str, elem_id: str, value: str | None, finder: Finder, **settings: Any) -> gr.HTML:
     """Where a classifier is chosen, searched or pasted."""
-    return gr.Dropdown(
+    return combobox(
         curated_choices(),
         value=value,
-        allow_custom_value=True,
         label=label,
         info="Type to search the Hub's image classifiers, or paste an id",
         elem_id=elem_id,
+        search=finder.suggest,
         **settings,
     )
 
 
-def references_box(value: str, none: str) -> gr.Dropdown:
+def references_box(value: str, none: str) -> gr.HTML:
     """Where labelled pictures are chosen or pasted; `none` says in words what is left without any."""
-    return gr.Dropdown(
+    return combobox(
         [(none, ""), *((f"{name} ({what})", name) for name, what in CURATED_DATASETS.items())],
         value=value,
-        allow_custom_value=True,
         show_label=False,
         info="Any labelled image dataset of the Hub, or references that were published there",
         label="References",
@@ -134,12 +136,11 @@ def references_box(value: str, none: str) -> gr.Dropdown:
     )
 
 
-def looks_box() -> gr.Dropdown:
+def looks_box() -> gr.HTML:
     """By whose eye the pictures of a dataset look alike, where they are embedded here."""
-    return gr.Dropdown(
+    return combobox(
         [("pixels only (built in, no download)", ""), *((f"{name} ({what})", name) for name, what in EYES.items())],
         value="",
-        allow_custom_value=True,
         label="Looks alike by",
         info="For a dataset that is embedded here: any network of the Hub that describes pictures",
         elem_id="xh-looks",

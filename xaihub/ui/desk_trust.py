@@ -8,12 +8,37 @@ from xaihub.ui.asking import Asked
 from xaihub.ui.desk_shown import Showing
 
 if TYPE_CHECKING:
+    from xaihub.records import Explanation
     from xaihub.trusting import Trust
 
-__all__ = ["Trusting"]
+__all__ = ["Trusting", "card_of", "with_card"]
 
-PASSES = 66  # that a card costs: `trusting` says how they come about
+PASSES = 67  # that a card costs: `trusting` says how they come about
 AT_ONCE = 20.0  # seconds that it may take to be made unasked
+
+
+UNCHECKED = "Whether this map can be relied on was not checked"
+
+
+def card_of(asked: Asked) -> "Trust | None":
+    """What is known already of the map that is shown now."""
+    return asked.trusts.get(_about(asked)) if asked.query is not None else None
+
+
+def with_card(asked: Asked, why: str = "") -> "Explanation":
+    """The explanation with the trust card of the map that is shown, or that it was not checked.
+
+    Args:
+        why: it was not, in words.
+    """
+    explanation, card = asked.explanation, card_of(asked)
+    if card is not None:
+        return explanation.with_trust(card)
+    if not _is_map(asked):
+        return explanation
+    told = f"{UNCHECKED}{why and ': '}{why}."
+    record = {"method": asked.method, "label": explanation.target_label, "verdict": None, "sentence": told}
+    return replace(explanation, trust={asked.method: record | {"checks": [], "text": f"{asked.method}: {told}"}})
 
 
 class Trusting(Showing):
@@ -21,15 +46,11 @@ class Trusting(Showing):
 
     def trust_of(self, asked: Asked) -> "Trust | None":
         """What is known already of the map that is shown now."""
-        return asked.trusts.get(_about(asked)) if asked.query is not None else None
+        return card_of(asked)
 
     def lacks_trust(self, asked: Asked) -> bool:
         """Whether there is a map that was not checked yet."""
-        from xaihub import METHODS
-
-        shown = asked.explanation.evidence.get(asked.method, ())
-        maps = not METHODS[asked.method].shows_pictures and any(one.heatmap is not None for one in shown)
-        return maps and asked.query is not None and self.trust_of(asked) is None
+        return _is_map(asked) and asked.query is not None and card_of(asked) is None
 
     def trust_seconds(self, asked: Asked) -> float | None:
         """How long the checks take; None before a pass of this classifier was timed."""
@@ -61,6 +82,14 @@ class Trusting(Showing):
         draft = replace(asked, trusts=asked.trusts | {_about(asked): found})
         self._asked.add(draft)  # its classifier may have to leave
         return draft
+
+
+def _is_map(asked: Asked) -> bool:
+    """Whether what is shown large is a heatmap of the visitor's image."""
+    from xaihub import METHODS
+
+    shown = asked.explanation.evidence.get(asked.method, ())
+    return not METHODS[asked.method].shows_pictures and any(one.heatmap is not None for one in shown)
 
 
 def _about(asked: Asked) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from xaihub.errors import XaihubError
 from xaihub.ui.desk import Asked
 from xaihub.ui.desk_compare import Compared
+from xaihub.ui.desk_trust import with_card
 
 if TYPE_CHECKING:
     from xaihub.records import Explanation
@@ -22,9 +23,9 @@ __all__ = ["audit_zip", "comparison_zip", "evidence_zip", "references_zip"]
 
 
 def evidence_zip(asked: Asked, cache: str) -> str:
-    """The path of a zip of `explanation.save`, in gradio's own cache, which is emptied by age."""
+    """The path of a zip of `explanation.save`, trust card included, in gradio's own cache, which is emptied by age."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = asked.explanation.save(Path(temporary) / "explanation")
+        folder = with_card(asked).save(Path(temporary) / "explanation")
         return save_bytes_to_cache(_zipped(folder), "xaihub-explanation.zip", cache)
 
 

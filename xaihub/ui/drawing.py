@@ -158,7 +158,8 @@ def heat_words(evidence: "Evidence") -> str:
     """Where the heat is, and where what speaks against the class is; "" where there is no heatmap."""
     if evidence.heatmap is None:
         return ""
-    where = heat_in_words(evidence.heatmap)
+    bright = evidence.facts.get("positive") is not False
+    where = heat_in_words(evidence.heatmap) if bright else "there is no heat to speak of"
     signed = evidence.signed
     if signed is None or not (signed < 0).any():
         return where

@@ -171,4 +171,4 @@ def _grounds(compared: "Compared") -> str:
     return " The two models see parts of the picture of their own; compared is what both see, on the original picture."
 
 
-_DIALOG_WORDS = "What each colour means is the same on both sides; each map is scaled to its own largest value."
+_DIALOG_WORDS = "What each colour means is the same on both sides; each map is scaled to its largest size."

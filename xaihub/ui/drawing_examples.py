@@ -94,7 +94,7 @@ def badge(figures: object) -> str:
     A space whose vectors know the class agrees by construction: that is no merit, and is not shown. Nor is anything
     odd: whoever published the references wrote the figures.
     """
-    count = figures.get("n") if isinstance(figures, Mapping) else None
+    count = figures.get("n_of_enough", figures.get("n")) if isinstance(figures, Mapping) else None
     if not isinstance(figures, Mapping) or figures.get("leak_free") is not True or not _is_count(count):
         return ""
     out = " that were left out" if figures.get("held_out") else ", each left out of its own search"

@@ -34,9 +34,9 @@ def strip_shown(explored: Explored) -> str:
     return (
         f'<section class="xh-strip" aria-label="The map at every layer"><h3>{escape(title)} for'
         f" <strong>{escape(label)}</strong>, from the first layer to the last</h3>"
-        '<p class="xh-sub">Every map is drawn over its own largest value, so colours compare places within a map, not'
-        " maps with each other. Early layers answer to edges and colours: there a map says which of these the answer"
-        " rests on, not what the network took them for.</p>"
+        '<p class="xh-sub">Every map is drawn over its own largest absolute value, so colours compare places within a'
+        " map, not maps with each other. Early layers answer to edges and colours: there a map says which of these the"
+        " answer rests on, not what the network took them for.</p>"
         f'<div class="xh-stages">{cards}{alike}</div>{tools(signed, "xh-strip-view")}{legend(signed)}'
         f"{_window()}</section>"
     )

@@ -17,7 +17,7 @@ CHECKING = (
 )
 WAITS = "How far this map can be relied on was not checked: the button below does it."
 HOW = (
-    "Asked of this picture, but for the twins, with {passes} passes. The hottest tenth of the picture is veiled, then"
+    "Asked of this picture, with {passes} passes. The hottest tenth of the picture is veiled, then"
     " three, five, seven and nine tenths; random parts likewise, ten times. "
 )
 SIGNS = {"passed": "✓", "care": "!", "do not rely": "✗"}

@@ -8,7 +8,8 @@ from xaihub.ui.words import similar_words
 
 __all__ = ["Finder"]
 
-PAUSE = 0.25  # seconds without a key before the Hub is asked: a word typed quickly is one question
+AT_ONCE = 4  # questions to the Hub; whoever types meanwhile waits a little, then gets what is known here
+PATIENCE = 5.0  # seconds
 REST = 60.0  # seconds without a question after the Hub gave nothing for the whole list: it is probably unreachable
 
 
@@ -18,17 +19,17 @@ class Finder:
     def __init__(self) -> None:
         self._silent_until = 0.0
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
 
     def suggest(self, typed: str) -> list[tuple[str, str]]:
-        """Choices for the box: what the curated list has, then what the Hub finds."""
+        """Choices for the box that the Hub finds for a text, besides the curated ones that it has already."""
         typed = typed.strip()
-        curated = curated_choices()
-        if len(typed) < 2:
-            return curated
-        curated = [choice for choice in curated if typed.lower() in choice[0].lower()] or curated
-        time.sleep(PAUSE)
-        known = set(CURATED_MODELS)
-        return curated + [(name, name) for name in self._search(typed[:80], 12) if name not in known]
+        if len(typed) < 2 or not self._turns.acquire(timeout=PATIENCE):
+            return []
+        try:
+            return [(name, name) for name in self._search(typed[:80], 12) if name not in CURATED_MODELS]
+        finally:
+            self._turns.release()
 
     def similar(self, repo_id: str, count: int = 3) -> list[str]:
         """Classifiers that resemble one that was refused; none if the Hub does not answer."""

@@ -4,6 +4,7 @@ import gradio as gr
 
 from xaihub.curated import CURATED_DATASETS
 from xaihub.ui.boxes import Boxes, kept_answer, model_box
+from xaihub.ui.combobox import combobox
 from xaihub.ui.settings import Settings
 
 __all__ = ["TO_EXPLAINED", "AuditLayout"]
@@ -66,10 +67,9 @@ class AuditLayout(Boxes):
         super().__init__(settings)
 
     def _make_question(self) -> None:
-        self.dataset = gr.Dropdown(
+        self.dataset = combobox(
             [(f"{name} ({what})", name) for name, what in CURATED_DATASETS.items()],
             value=self.settings.opening_references or next(iter(CURATED_DATASETS)),
-            allow_custom_value=True,
             label="Dataset",
             info="Any labelled image dataset of the Hub",
             elem_id="xh-data",
@@ -78,7 +78,7 @@ class AuditLayout(Boxes):
             40, MOST_PICTURES, value=max(40, min(PICTURES, self.settings.embed_pictures)), step=20,
             label="Pictures, at most", info="The more, the narrower the intervals", elem_id="xh-limit",
         )  # fmt: skip
-        self.model = model_box("Model (empty: only the dataset)", "xh-model", self.settings.model)
+        self.model = model_box("Model (empty: only the dataset)", "xh-model", self.settings.model, self.finder)
         self.about = gr.HTML(elem_id="xh-about")
         self._make_choices()
         self._make_token()

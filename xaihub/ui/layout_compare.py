@@ -43,7 +43,7 @@ class Layout(Boxes):
     def _make_choices(self) -> None:
         shown = visible("methods")
         self.vary = gr.Radio(VARIES, value="methods", label="What varies", elem_id="xh-vary")
-        self.other = model_box("Second model", "xh-other", None, visible=shown["other"])
+        self.other = model_box("Second model", "xh-other", None, self.finder, visible=shown["other"])
         self.methods = gr.Dropdown(
             OPENING, value=list(DEFAULTS), multiselect=True, label="Methods", elem_id="xh-methods"
         )

@@ -52,7 +52,7 @@ class QuizLayout(Boxes):
         super().__init__(settings)
 
     def _make_question(self) -> None:
-        self.model = model_box("Model", "xh-model", self.settings.model)
+        self.model = model_box("Model", "xh-model", self.settings.model, self.finder)
         self.about = gr.HTML(elem_id="xh-about")
         self._make_choices()
         self._make_token()

@@ -11,7 +11,6 @@ from xaihub.errors import CancelledError, XaihubError
 from xaihub.progress import Progress
 from xaihub.ui.boxes import Boxes, signal
 from xaihub.ui.desk import Desk, Question
-from xaihub.ui.finding import Finder
 from xaihub.ui.menus import PREDICTED
 from xaihub.ui.results import is_refusal
 from xaihub.ui.settings import Settings
@@ -52,7 +51,7 @@ class Page(Boxes):
 
     def __init__(self, settings: Settings, desk: Desk) -> None:
         super().__init__(settings)
-        self.desk, self.stops, self.finder = desk, Stops(), Finder()
+        self.desk, self.stops = desk, Stops()
         self._wire()
 
     # What each page does in its own way
@@ -105,9 +104,6 @@ class Page(Boxes):
             run.then(None, js=TO_ANSWER, **PRIVATE)  # on a telephone the answer lies below the boxes
         return [pressed, clicked]
 
-    def _wire_typing(self, box: gr.Dropdown) -> None:
-        box.key_up(self.suggest, None, [box], trigger_mode="always_last", **LOOKS)
-
     def _wire_looking(self, asks: Any, about: list[Any]) -> None:
         """The model is looked up when it is typed and when the page has come, in one event: its answers keep order."""
         self.arrived = signal()
@@ -147,15 +143,18 @@ class Page(Boxes):
     ) -> Iterator[Updates]:
         """The page after its button: what is quick first, the rest when it is there."""
         yield {self.alert: ""}
-        earlier = {self.answer: gr.update(visible=False)}  # an earlier picture's answer must not stand below an error
+        earlier = {
+            self.answer: gr.update(visible=False)
+        } | self.freshness.gone()  # an earlier picture's answer must not stand below an error
         try:
             lacking = self._lacking(given)
             if lacking:
                 yield {self.alert: alarm(lacking)}
                 return
+            fresh = self.freshness.answer_to(given)
             for answer in self.stops.run(visitor(request), self._work(given, account), progress_bar(progress)):
                 earlier = {}
-                yield self._step(answer, given)
+                yield self._step(answer, given) | fresh
         except EndedError as error:
             yield self._last_words(error)
         except CancelledError as error:
@@ -171,11 +170,6 @@ class Page(Boxes):
     def pick(self, chosen: gr.SelectData) -> str:
         """The example's file; its place comes from the browser, so it is checked by being looked up."""
         return str(dict(enumerate(self.examples))[int(chosen.index)])
-
-    def suggest(self, typed: gr.KeyUpData) -> Any:
-        if len(typed.key) > 1 and typed.key not in ("Backspace", "Delete"):
-            return gr.update()  # Enter, Tab, an arrow: nothing was typed, and new choices would open the list again
-        return gr.update(choices=self.finder.suggest(typed.input_value))
 
     def packed(self, make: Callable[[Any, str], str]) -> Callable[[Any], Updates]:
         """The handler of a download button: the file is made only when it is wanted."""
@@ -237,7 +231,7 @@ class Page(Boxes):
 class ChangingPage(Page):
     """A page whose answer has menus, and goes when another model is typed. Its answers have a `plan` and `choices`."""
 
-    references: gr.Dropdown
+    references: gr.HTML
     limit: gr.Slider
     target: gr.Dropdown
 
@@ -251,8 +245,7 @@ class ChangingPage(Page):
 
     def _wire_model(self, answer: gr.State, *emptied: Any) -> None:
         """What typing a model does."""
-        self._wire_typing(self.model)
-        cleared = [self.alert, self.answer, self.welcome, self.target, answer, *emptied]
+        cleared = [self.alert, self.answer, self.freshness.answered, self.welcome, self.target, answer, *emptied]
         self.model.input(self.clear, [self.model, answer], cleared, **AT_ONCE)
         asks, about = [self.model, self.token], [self.about, self.alert]
         self._wire_looking(asks, about)
@@ -280,7 +273,8 @@ class ChangingPage(Page):
         ) -> Updates:
             if answer is not None and answer.choices.get(name) == (value or ""):
                 return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
-            return self._change(answer, {name: value or ""}, visitor(request), progress_bar(progress))
+            updates = self._change(answer, {name: value or ""}, visitor(request), progress_bar(progress))
+            return updates | self.freshness.changed_to(updates)
 
         return handler
 
@@ -293,6 +287,7 @@ class ChangingPage(Page):
             self.answer: gr.update(visible=False),
             self.welcome: gr.update(visible=True, value=self.greeting),
             self.target: gr.update(choices=[PREDICTED], value=""),
+            **self.freshness.gone(),
         } | self._emptied()
 
     def describe(self, model: str, token: str | None, account: gr.OAuthToken | None) -> Updates:

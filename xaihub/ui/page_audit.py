@@ -36,6 +36,8 @@ class AuditPage(Page, AuditLayout):
     def _wire(self) -> None:
         asks = {self.dataset, self.limit, self.model, self.token}
         shown = [self.alert, self.welcome, self.answer, self.audited, self.about, self.report, self.explained]
+        shown.append(self.freshness.answered)
+        self.freshness.watch(self.verb, {"dataset": (self.dataset, self.limit), "model": self.model})
         asked = self.go.click(self._once(self.run), asks, shown, **self._model_work())
         asked.then(None, js=TO_ANSWER, **PRIVATE)
         work = self._model_work() | {"show_progress_on": [self.explaining]}
@@ -43,7 +45,6 @@ class AuditPage(Page, AuditLayout):
         explaining = self.report.select(self._once(self.explain), [self.audited, self.token], why, **work)
         explaining.then(None, js=TO_EXPLAINED, **PRIVATE)
         self._wire_stop([], [self.alert], [asked, explaining])
-        self._wire_typing(self.model)
         self._wire_looking([self.model, self.token], [self.about, self.alert])
         for box in (self.model, self.dataset):
             box.input(self.clear, [self.audited, self.model, self.dataset], shown, **AT_ONCE)
@@ -119,6 +120,7 @@ class AuditPage(Page, AuditLayout):
             self.welcome: gr.update(visible=True, value=self.greeting),
             self.audited: None,
             self.explained: "",
+            **self.freshness.gone(),
         }
 
     def describe(self, model: str | None, token: str | None, account: gr.OAuthToken | None) -> Updates:

@@ -33,12 +33,15 @@ class ComparePage(Page, Layout):
         asks = picks | {self.picture, self.model, self.other, self.target, self.token, self.compared}
         shown = [
             self.alert, self.welcome, self.answer, self.said, self.view, self.compared, self.about, self.plan,
-            self.methods, self.method, self.classes, self.target, self.cost,
+            self.methods, self.method, self.classes, self.target, self.cost, self.freshness.answered,
         ]  # fmt: skip
+        asked = {
+            "image": self.picture, "model": self.model, "second model": self.other, "kind of comparison": self.vary,
+            "methods": self.methods, "method": self.method, "classes": self.classes, "class": self.target,
+        }  # fmt: skip
+        self.freshness.watch(self.verb, asked)
         runs = self._wire_question(asks, shown)
         self._wire_stop([], [self.alert], runs)
-        for box in (self.model, self.other):
-            self._wire_typing(box)
         self._wire_looking(picks | {self.model, self.token}, [self.about, self.plan, self.cost, self.alert])
         varying = [self.methods, self.method, self.classes, self.target, self.other, self.cost]
         self.vary.input(self.varied, picks, varying, **AT_ONCE)

@@ -39,7 +39,17 @@ class ExplainPage(ChangingPage, Layout):
             self.picture, self.model, self.references, self.limit, self.target, self.against, self.method, self.layer,
             self.looks, self.token, self.asked,
         }  # fmt: skip
-        shown = [self.alert, self.welcome, self.answer, *self._result_components()]
+        shown = [self.alert, self.welcome, self.answer, self.freshness.answered, *self._result_components()]
+        menus = {
+            "class": self.target,
+            "class to compare with": self.against,
+            "method": self.method,
+            "layer": self.layer,
+        }
+        asked = {
+            "image": self.picture, "model": self.model, "references": (self.references, self.limit, self.looks),
+        }  # fmt: skip
+        self.freshness.watch(self.verb, asked | menus, tuple(menus))
         work = self._model_work()
         runs = self._wire_question(asks, shown)
         runs.append(self.layer.input(self._once(self.relayer), asks, shown, **work))

@@ -34,8 +34,11 @@ class LayersPage(ChangingPage, LayersLayout):
         }  # fmt: skip
         shown = [
             self.alert, self.welcome, self.answer, self.explored, self.about, self.said, self.target, self.method,
-            self.strip, self.trouble, self.projection, self.plane,
+            self.strip, self.trouble, self.projection, self.plane, self.freshness.answered,
         ]  # fmt: skip
+        menus = {"class": self.target, "method": self.method, "projection": self.projection}
+        asked = {"image": self.picture, "model": self.model, "references": (self.references, self.limit)}
+        self.freshness.watch(self.verb, asked | menus, tuple(menus))
         runs = self._wire_question(asks, shown)
         changes = self._model_work()
         for name, box in self._menu_boxes().items():

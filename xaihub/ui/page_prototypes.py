@@ -32,8 +32,11 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
         asks = {self.picture, self.model, self.references, self.limit, self.target, self.token, self.recognised}
         shown = [
             self.alert, self.welcome, self.answer, self.recognised, self.about, self.said, self.what, self.target,
-            self.sheet, self.account, self.fired, self.trouble, self.gallery, self.near,
+            self.sheet, self.account, self.fired, self.trouble, self.gallery, self.near, self.freshness.answered,
         ]  # fmt: skip
+        references = self.references, self.limit
+        asked = {"image": self.picture, "model": self.model, "references": references, "class": self.target}
+        self.freshness.watch(self.verb, asked, ("class",))
         runs = self._wire_question(asks, shown)
         # neither needs the network, so they wait for no run of it
         quick = LOOKS | {"trigger_mode": "always_last"}

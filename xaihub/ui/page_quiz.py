@@ -32,8 +32,13 @@ class QuizPage(Page, QuizLayout):
         asks = {self.model, self.references, self.limit, self.methods, self.count, self.seed, self.token}
         shown = [
             self.alert, self.welcome, self.answer, self.going, self.about, self.said, self.question, self.guess,
-            self.sure, self.tell, self.told, self.next, self.figures,
+            self.sure, self.tell, self.told, self.next, self.figures, self.freshness.answered,
         ]  # fmt: skip
+        asked = {
+            "model": self.model, "references": (self.references, self.limit), "explanations": self.methods,
+            "number of questions": self.count, "number of the round": self.seed,
+        }  # fmt: skip
+        self.freshness.watch(self.verb, asked, subject="This round is")
         work = self._model_work()
         began = self.go.click(self._once(self.run), asks, shown, **work)
         guessed = [self.going, self.guess, self.sure, self.agree]
@@ -42,9 +47,11 @@ class QuizPage(Page, QuizLayout):
         for event, then in ((began, TO_QUESTION), (told, TO_NEXT), (turned, TO_QUESTION)):
             event.then(None, js=then, **PRIVATE)
         self._wire_stop([], [self.alert], [began, turned])
-        self._wire_typing(self.model)
         self.model.input(
-            self.clear, [self.model, self.going], [self.alert, self.answer, self.welcome, self.going], **AT_ONCE
+            self.clear,
+            [self.model, self.going],
+            [self.alert, self.answer, self.welcome, self.going, self.freshness.answered],
+            **AT_ONCE,
         )
         self._wire_looking([self.model, self.token], [self.about, self.alert])
 
@@ -112,6 +119,7 @@ class QuizPage(Page, QuizLayout):
             self.answer: gr.update(visible=False),
             self.welcome: gr.update(visible=True),
             self.going: None,
+            **self.freshness.gone(),
         }
 
     def describe(self, model: str, token: str | None, account: gr.OAuthToken | None) -> Updates:

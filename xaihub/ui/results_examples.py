@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from xaihub.errors import ReferencesError
 from xaihub.ui.asking import Asked
 from xaihub.ui.desk_examples import CHANGE, Examples
@@ -113,9 +115,19 @@ def _row(asked: Asked, name: str) -> str:
     tiles = [_tile(asked, name, one, f"{title}, {i} of {len(found)}") for i, one in enumerate(found, 1)]
     space = _space(asked, name)
     measured = asked.references.fidelity.get(space.name) if asked.references is not None and space else None
-    more = badge(measured) if found else ""
+    more = _agreement(asked, measured) if found and space else ""
     more += f'<p class="xh-legend">{CELL}</p>' if any(one.matches for one in found) else ""
     return section(name, title, _says(asked, name, space), "".join(tiles), notes=notes, more=more)
+
+
+def _agreement(asked: Asked, measured: object) -> str:
+    """How far the nearest agree with the classifier, or that the class has too few references to tell."""
+    from xaihub.fidelity import of_class, too_few
+
+    if asked.references is None:
+        return ""
+    why = too_few(of_class(asked.references, asked.explanation.prediction.index, np.zeros(0, dtype=np.int64)))
+    return note(f"Whether neighbours agree with the classifier is not known: {why}.") if why else badge(measured)
 
 
 def _tile(asked: Asked, name: str, evidence: "Evidence", title: str) -> str:

@@ -15,7 +15,9 @@ from xaihub.curated import STARTER
 from xaihub.progress import silent
 from xaihub.ui.api import add_api
 from xaihub.ui.colours import filters
+from xaihub.ui.combobox import styles
 from xaihub.ui.desk import Desk, Question
+from xaihub.ui.freshness import script
 from xaihub.ui.page_audit import AuditPage
 from xaihub.ui.page_compare import ComparePage
 from xaihub.ui.page_explain import ExplainPage
@@ -102,8 +104,8 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     """What `launch` is called with: a stranger's upload is bounded, and nothing is told to anybody."""
     return {
         "theme": theme(),
-        "css": (HERE / "style.css").read_text("utf-8"),
-        "head": f"<script>{(HERE / 'page.js').read_text('utf-8')}</script>",
+        "css": (HERE / "style.css").read_text("utf-8") + styles(),
+        "head": f"<script>{(HERE / 'page.js').read_text('utf-8')}</script><script>{script()}</script>",
         "max_file_size": settings.upload,
         "state_session_capacity": settings.sessions,
         "strict_cors": True,

@@ -89,7 +89,7 @@ def cautions(explanation: "Explanation", method: str) -> str:
     found = explanation.evidence.get(method, ())
     warnings = []
     at_layer = any(evidence.facts.get("layer") for evidence in found)
-    if any(evidence.heatmap is not None and not evidence.heatmap.any() for evidence in found):
+    if any(evidence.facts.get("positive") is False for evidence in found):
         warnings.append(
             f"Do not read this map: {'at this layer ' * at_layer}nothing speaks for {explanation.target_label!r}."
             f" Try another {'layer or ' * at_layer}method."

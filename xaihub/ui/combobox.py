@@ -1,0 +1,78 @@
+"""A box in which one chooses, searches or types: an accessible combobox, also for choices that are searched live.
+
+A `gr.Dropdown` keeps places in its list; new choices that arrive while somebody types leave them pointing at nothing,
+and its script ends in an error. Here the list belongs to the browser, and the server only answers what fits a text.
+"""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+__all__ = ["Choice", "combobox", "styles"]
+
+Choice = tuple[str, str]  # what is shown, the value
+
+HERE = Path(__file__).parent
+LONGEST = 2_000  # letters of a value
+TEMPLATE = (
+    '<label for="{id}-text"{unseen}>{label}</label><p class="xh-combo-info" id="{id}-info">{info}</p>'
+    '<div class="xh-combo-field"><input id="{id}-text" type="text" role="combobox" aria-autocomplete="list"'
+    ' aria-expanded="false" aria-controls="{id}-list" aria-describedby="{id}-info" autocomplete="off"'
+    ' autocapitalize="off" spellcheck="false"><button type="button" tabindex="-1" aria-label="Show the suggestions">'
+    '▾</button><div class="xh-combo-popup" hidden><ul role="listbox" id="{id}-list" aria-label="{label}"></ul>'
+    '<p role="status"></p></div></div>'
+)
+
+
+def combobox(
+    choices: Sequence[Choice],
+    *,
+    value: str | None,
+    label: str,
+    info: str,
+    elem_id: str,
+    search: Callable[[str], list[Choice]] | None = None,
+    show_label: bool = True,
+    **settings: Any,
+) -> gr.HTML:
+    """A component whose value is a string: one of the choices', one that was found, or what was typed.
+
+    Its `input` event is triggered when a visitor has chosen another value, not at every key.
+
+    Args:
+        search: what fits a text besides the choices; it is asked while somebody types, 250 ms after the last key.
+    """
+
+    def suggest(typed: Any) -> list[Choice]:
+        return search(typed) if search is not None and isinstance(typed, str) else []
+
+    unseen = "" if show_label else ' class="xh-unseen"'
+    box = gr.HTML(
+        value or "",
+        html_template=TEMPLATE.format(id=elem_id, label=escape(label), info=escape(info), unseen=unseen),
+        js_on_load=(HERE / "combobox.js").read_text("utf-8"),
+        server_functions=[suggest] if search is not None else None,
+        apply_default_css=False,
+        container=True,
+        padding=True,
+        elem_id=elem_id,
+        elem_classes="xh-combo",
+        choices=[list(choice) for choice in choices],
+        searches=search is not None,
+        **settings,
+    )
+    box.preprocess = _text
+    return box
+
+
+def styles() -> str:
+    """The CSS of all comboboxes."""
+    return (HERE / "combobox.css").read_text("utf-8")
+
+
+def _text(payload: Any) -> str:
+    """What a request gives as the value; it need not come from our page, so it may be anything."""
+    return payload[:LONGEST] if isinstance(payload, str) else ""
