@@ -1,53 +1,66 @@
-"""Archives of a dataset on the Hub, checked before the datasets library unpacks them."""
+"""Zip files of images as folders, and tar files before the datasets library reads them: none unfolds unseen."""
 
+import io
 import zipfile
 from collections.abc import Sequence
-from functools import partial
+from typing import BinaryIO
 
 from xaihub import hub
-from xaihub.datasets.parquet import open_rows
-from xaihub.errors import DatasetError
+from xaihub.errors import DatasetError, PictureError
+from xaihub.images import MAX_BYTES
 
-__all__ = ["check_archives"]
+__all__ = ["ZippedFolder", "check_tars"]
 
-_MAX_UNPACKED = 4 * 2**30
-_MAX_MEMBERS = 500_000
-_CHECKED = 20  # archives of a large dataset, of which only the beginning is read
+_MAX_DIRECTORY = 32 * 2**20  # bytes of a zip file's list of its members: some 300,000
+_TARS = 20  # of a large dataset, of which only the beginning is read
 
 
-def check_archives(repo: hub.Repo, files: Sequence[str], token: hub.Token, *, fetched: bool) -> None:
-    """Raise if an archive would unfold to more than it may: each says how large its members are.
+class ZippedFolder:
+    """The members of a zip file, of which each is unpacked when it is asked for."""
 
-    Args:
-        fetched: whether whole files may be fetched for it; else only the parts that say it.
+    def __init__(self, name: str, stream: BinaryIO) -> None:
+        """
+        Raises:
+            DatasetError: it is no zip file, or its list of members is too long.
+        """
+        try:
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - 65_557))  # the end's record, and the longest comment behind it
+            end = stream.read()
+            record = end[end.rindex(b"PK\5\6") :]
+            short = int.from_bytes(record[12:16], "little") <= _MAX_DIRECTORY
+            self._archive = zipfile.ZipFile(stream if short else io.BytesIO())
+        except (zipfile.BadZipFile, ValueError, OSError) as error:
+            raise DatasetError(
+                f"{name[:120]} is no zip file that can be read, or its list of members is longer than"
+                f" {_MAX_DIRECTORY / 2**20:.0f} MB ({str(error)[:120]})."
+            ) from error
+        self.sizes = {member.filename: member.file_size for member in self._archive.infolist() if not member.is_dir()}
+
+    def read(self, path: str, limit: int = MAX_BYTES) -> bytes:
+        """
+        Raises:
+            PictureError: it would unpack to more bytes than `limit`, or is broken or encrypted.
+        """
+        if self.sizes[path] > limit:
+            raise PictureError(f"{path[-80:]!r} would unpack to {self.sizes[path] / 2**20:,.0f} MB.")
+        try:
+            return self._archive.read(path)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+            raise PictureError(f"{path[-80:]!r} cannot be unpacked ({str(error)[:120]}).") from error
+
+
+def check_tars(repo: hub.Repo, files: Sequence[str], token: hub.Token) -> None:
+    """Raise if a tar file is compressed: such a one says nowhere how large it is inside.
 
     Raises:
-        DatasetError: one would, or is no archive of its kind.
+        DatasetError: one is.
         HubError: one did not arrive.
     """
-    archives = [path for path in files if path.lower().endswith((".zip", ".tar"))]
-    for path in archives if fetched else archives[:_CHECKED]:
+    for path in [path for path in files if path.lower().endswith(".tar")][:_TARS]:
         with hub.open_remote(repo, path, token=token) as stream:
-            if path.lower().endswith(".tar"):
-                # a compressed one says nowhere how large it is inside
-                if stream.read(262)[257:] != b"ustar":
-                    raise DatasetError(
-                        f"{path[:120]} of {repo.repo_id} is no plain tar file, so how much it holds cannot be known."
-                        " Use a dataset whose tar files are not compressed."
-                    )
-                continue
-            try:
-                members = zipfile.ZipFile(stream).infolist()
-            except (zipfile.BadZipFile, ValueError, OSError) as error:
+            if stream.read(262)[257:] != b"ustar":
                 raise DatasetError(
-                    f"{path[:120]} of {repo.repo_id} is no zip file that can be read ({error})."
-                ) from error
-        size = sum(member.file_size for member in members)
-        if size > _MAX_UNPACKED or len(members) > _MAX_MEMBERS:
-            raise DatasetError(
-                f"{path[:120]} of {repo.repo_id} would unpack to {size / 2**20:,.0f} MB in {len(members):,} files; at"
-                f" most {_MAX_UNPACKED / 2**20:,.0f} MB and {_MAX_MEMBERS:,} files are unpacked. Use a smaller dataset."
-            )
-    for path in files:
-        if path.endswith(".parquet"):  # a table of the images' labels, which the library reads whole
-            open_rows(repo.repo_id, [partial(str, hub.fetch(repo, [path], token=token) / path)]).check()
+                    f"{path[:120]} of {repo.repo_id} is no plain tar file, so how much it holds cannot be known. Use a"
+                    " dataset whose tar files are not compressed."
+                )

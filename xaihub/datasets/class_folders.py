@@ -17,9 +17,9 @@ from xaihub.datasets.pictures import (
     same,
     tidy_split,
 )  # fmt: skip
-from xaihub.datasets.tables import Labelled, read_table
+from xaihub.datasets.tables import MAX_TABLE_BYTES, Labelled, read_table
 from xaihub.datasets.tree import Layout, Placed, layout_of, parse_layout, without_label
-from xaihub.errors import DatasetError
+from xaihub.errors import DatasetError, DownloadError, PictureError
 from xaihub.images import FORMATS
 
 __all__ = ["Tree", "is_flat_folder", "open_class_folders", "open_flat_folder", "read_folder", "read_tree"]
@@ -58,13 +58,23 @@ class Tree:
 
 def read_folder(folder: Path, layout: str | None = None, label_column: str | None = None) -> Tree:
     """The images of a folder and the folders within it; see `read_tree`."""
-    return read_tree(repr(str(folder)), list_folder(folder), partial(Path, folder), layout, label_column)
+
+    def content(path: str) -> bytes:
+        size = (folder / path).stat().st_size
+        if size > MAX_TABLE_BYTES:
+            raise DatasetError(
+                f"{path} has {size / 2**20:,.0f} MB; tables of at most {MAX_TABLE_BYTES / 2**20:.0f} MB are read. Keep"
+                " the names and labels of the images alone"
+            )
+        return (folder / path).read_bytes()
+
+    return read_tree(repr(str(folder)), list_folder(folder), content, layout, label_column)
 
 
 def read_tree(
     name: str,
     listing: Listing,
-    place: Callable[[str], Path],
+    content: Callable[[str], bytes],
     layout: str | None,
     label_column: str | None,
     *,
@@ -74,7 +84,7 @@ def read_tree(
 
     Args:
         name: of the folder, for messages.
-        place: gives the file of a table.
+        content: gives the bytes of a table; it refuses one that has too many.
         strangers: whether the tables are a stranger's, which may not name files elsewhere.
         layout: what each level of the folders is, such as "{split}/{label}"; told by the whole tree if not given.
         label_column: of a table that names the images.
@@ -82,7 +92,7 @@ def read_tree(
     Raises:
         DatasetError: two readings are possible; both are named, and how to choose.
     """
-    says, notices = _tables(listing, place, name, label_column, strangers)
+    says, notices = _tables(listing, content, name, label_column, strangers)
     if layout is not None:
         chosen = parse_layout(layout)
         placed = chosen.place(listing.images)
@@ -100,19 +110,19 @@ def read_tree(
 
 
 def _tables(
-    listing: Listing, place: Callable[[str], Path], name: str, label_column: str | None, strangers: bool
+    listing: Listing, content: Callable[[str], bytes], name: str, label_column: str | None, strangers: bool
 ) -> tuple[list[Labelled], tuple[str, ...]]:
     """What tables beside the images say of them, and what is to be said of those that say nothing."""
     found: list[Labelled] = []
     notices: list[str] = []
     for path in listing.tables if 0 < len(listing.tables) <= _TABLES and listing.images else ():
         try:
-            table = read_table(place(path), path, listing.images, strangers=strangers)
+            table = read_table(content(path), path, listing.images, strangers=strangers)
             labels = table.labels(name, label_column) if table else None
-        except DatasetError as error:
-            if label_column is not None:
+        except (DatasetError, DownloadError, PictureError, OSError) as error:
+            if label_column:
                 raise
-            notices.append(str(error))
+            notices.append(str(error).rstrip("."))
             continue
         if labels is None:
             continue

@@ -277,7 +277,7 @@ def _unfit(column: Column) -> str:
         return "images"
     if column.kind == "large":
         return "more than can be read at once"
-    if column.kind in ("other", "fields", "bytes") and not all(isinstance(value, bytes) for value in column.values):
+    if column.kind in ("other", "fields"):
         return "neither words nor numbers"
     if column.kind == "bytes" and any(len(value) > 200 for value in column.values if value):
         return "data"
@@ -305,7 +305,11 @@ def _without_copies(columns: Sequence[Column]) -> list[Column]:
     """The columns without those that say what another says: 0, 1, 0 beside cat, dog, cat; words before numbers."""
     rank = {"classes": 0, "text": 1}
     found: dict[tuple[int, ...], Column] = {}
-    for place, column in enumerate(sorted(columns, key=lambda one: rank.get(one.kind, 2))):
+
+    def order_of(one: Column) -> tuple[int, bool]:
+        return rank.get(one.kind, 2), one.name.lower() not in _FIRST
+
+    for place, column in enumerate(sorted(columns, key=order_of)):
         order: dict[Any, int] = {}
         words = [word_of(value, column.names) for value in column.values]
         parts = tuple(order.setdefault(word, len(order)) for word in words)

@@ -7,20 +7,19 @@ Parquet files are read here, see parquet.py, and so are images in folders, see c
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from xaihub import hub
-from xaihub.datasets.class_folders import Tree
 from xaihub.datasets.from_library import of_library
-from xaihub.datasets.hub_parts import Parts, Wanted, explained, parts_of, splits_in, tree_of
+from xaihub.datasets.hub_folders import open_folders, splits_in
+from xaihub.datasets.hub_parts import Parts, Wanted, explained, parts_of
 from xaihub.datasets.parquet import choose_columns, open_rows
 from xaihub.datasets.pictures import LabelledPictures, Source, draw, drawn, in_order, refuse_unknown_labels
 from xaihub.datasets.reading import BUFFER, LARGE, Read, picture
 from xaihub.errors import DatasetError
 from xaihub.progress import Progress
 
-__all__ = ["open_hub_dataset"]
+__all__ = ["hub_splits", "open_hub_dataset"]
 
 _MAX_PARTS = 64  # files of a large dataset whose footers are read for rows with rare labels
 
@@ -39,17 +38,18 @@ def open_hub_dataset(
         parts = parts_of(repo, wanted.config, token)
         large = sum(repo.files.values()) > stream_beyond
         progress(0.0, f"{'Streaming' if large else 'Fetching'} {repo_id}")
-        tree = tree_of(parts, wanted) if parts.in_folders else None
-        splits = splits_in(parts, tree)
+        folders = open_folders(parts, wanted) if parts.in_folders else None
+        splits = splits_in(parts, folders)
         split = wanted.split or splits[0]
         if split not in splits:
             raise DatasetError(f"{repo_id} has no split {split!r}. It has: {', '.join(splits)}.")
-        if tree is not None and not large:
-            read = _of_tree(parts, tree, split)
+        # of many images the library's stream gives some, as it always has; where it can read them
+        if folders is not None and not (large and split in parts.splits and not folders.zips):
+            read = folders.read(split)
         elif parts.kind == "parquet" and all(path.endswith(".parquet") for path in parts.splits[split]):
             read = _of_parquet(parts, split, wanted, large)
         else:
-            read = of_library(parts, split, wanted, large, tree)
+            read = of_library(parts, split, wanted, large, folders.tree if folders else None)
     found, names = read.found, read.names
     if wanted.labels is not None and not read.note:
         if not names:
@@ -61,29 +61,24 @@ def open_hub_dataset(
         names = tuple(label for label in names if label in wanted.labels)
     if not found:
         raise DatasetError(f"{repo_id} has no rows in its split {split!r}. Name another split.")
-    chosen = found if read.note else draw(found, wanted.limit, wanted.seed)
+    most = wanted.limit or (BUFFER if large else None)
+    chosen = found if read.note else draw(found, most, wanted.seed)
     return LabelledPictures(
         repo_id, chosen, names, repo.revision, parts.config, split, read.note or drawn(len(chosen), len(found)),
         not (repo.private or repo.gated), licence=repo.licence, notices=read.notices,
     )  # fmt: skip
 
 
-def _of_tree(parts: Parts, tree: Tree, split: str) -> Read:
-    """The images of a split, which are fetched when they are asked for; numbered as the datasets library does."""
-    if not parts.declared and tree.splits:
-        listed = [path for path, one in tree.images.items() if one.split == split]
-    elif tree.tabled:
-        listed = [path for path in tree.images if path in set(parts.splits[split])]
-    else:
-        listed = [path for path in parts.splits[split] if path in tree.images]
+def hub_splits(repo_id: str, wanted: Wanted, *, token: hub.Token = None) -> list[str]:
+    """The splits of a configuration, the first if none is named; train first where there is one.
 
-    def get(path: str) -> Path:
-        return hub.fetch(parts.repo, [path], token=parts.token) / path
-
-    found: list[Source] = [(f"{split}/{i}", tree.images[p].label, partial(get, p)) for i, p in enumerate(listed)]
-    names = in_order({label for _, label, _ in found if label is not None})
-    notices = tree.notices if names else (*tree.notices, "No image of this split has a label")
-    return Read(found, names, notices=notices)
+    Raises:
+        DatasetError, HubError: it cannot be read.
+    """
+    repo = hub.look(repo_id, revision=wanted.revision, token=token, repo_type="dataset")
+    with explained(repo_id):
+        parts = parts_of(repo, wanted.config, token)
+        return list(splits_in(parts, open_folders(parts, wanted) if parts.in_folders else None))
 
 
 def _of_parquet(parts: Parts, split: str, wanted: Wanted, large: bool) -> Read:

@@ -1,4 +1,4 @@
-"""Rows of a dataset on the Hub as the datasets library reads them: archives of images, and all other formats."""
+"""Rows of a dataset on the Hub as the datasets library reads them: tar files of images, and all other formats."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from xaihub import hub
-from xaihub.datasets.archives import check_archives
+from xaihub.datasets.archives import check_tars
 from xaihub.datasets.class_folders import Tree
 from xaihub.datasets.columns import Column, LabelColumn, columns_of, image_column, label_column
 from xaihub.datasets.hub_parts import Parts, Wanted
@@ -21,12 +21,10 @@ _SAMPLE = 2_000  # and rows that are not streamed
 
 
 def of_library(parts: Parts, split: str, wanted: Wanted, large: bool, tree: Tree | None) -> Read:
-    """Rows as the datasets library reads them: streamed, or fetched where its files are archives of images."""
+    """Rows as the datasets library reads them: streamed, or fetched where they are tar files of images."""
     repo = parts.repo
-    archives = parts.kind in ("imagefolder", "webdataset")
-    if archives:
-        check_archives(repo, parts.splits[split], parts.token, fetched=not large)
-    streamed = large or not archives
+    check_tars(repo, parts.splits[split], parts.token)
+    streamed = large or parts.kind != "webdataset"
     rows = _load(repo, parts.config, split, parts.token, streamed)
     label, notices = LabelColumn(None), tree.notices if tree else ()
     if tree is not None:  # the folders say the labels

@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from xaihub import hub
-from xaihub.datasets.class_folders import Tree, read_tree
-from xaihub.datasets.listing import TABLE_SUFFIXES, Listing, image_suffixes, is_clutter
-from xaihub.datasets.pictures import tidy_split
 from xaihub.datasets.tables import MAX_TABLE_BYTES
 from xaihub.errors import DatasetError, XaihubError, first_line
 
-__all__ = ["Parts", "Wanted", "explained", "hub_splits", "parts_of", "splits_in", "tree_of"]
+__all__ = ["Parts", "Wanted", "explained", "parts_of"]
 
 _MAX_INFOS = 16 * 2**20
-# of the datasets library and of models, and no tables of images
-_NO_TABLES = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "config.json", "state.json"}
 
 
 @dataclass(frozen=True)
@@ -59,26 +54,9 @@ class Parts:
     schema: Any
     declared: bool
 
-    def bytes_of(self, split: str) -> int:
-        return sum(self.repo.files.get(path, 0) for path in self.splits[split])
-
     @property
     def in_folders(self) -> bool:
-        """Whether it is images in folders, none of them in archives."""
-        files = [path for paths in self.splits.values() for path in paths]
-        return self.kind == "imagefolder" and not any(path.lower().endswith((".zip", ".gz", ".tar")) for path in files)
-
-
-def hub_splits(repo_id: str, wanted: Wanted, *, token: hub.Token = None) -> list[str]:
-    """The splits of a configuration, the first if none is named; train first where there is one.
-
-    Raises:
-        DatasetError, HubError: it cannot be read.
-    """
-    repo = hub.look(repo_id, revision=wanted.revision, token=token, repo_type="dataset")
-    with explained(repo_id):
-        parts = parts_of(repo, wanted.config, token)
-        return list(splits_in(parts, tree_of(parts, wanted) if parts.in_folders else None))
+        return self.kind == "imagefolder"
 
 
 def parts_of(repo: hub.Repo, config: str | None, token: hub.Token) -> Parts:
@@ -105,29 +83,6 @@ def parts_of(repo: hub.Repo, config: str | None, token: hub.Token) -> Parts:
     declared = bool(hub.card_as_read(repo, token=token).get("configs"))
     kind = type(builder).__module__.rsplit(".", 1)[-1]
     return Parts(repo, token, config, kind, splits, features.arrow_schema if features else None, declared)
-
-
-def tree_of(parts: Parts, wanted: Wanted) -> Tree:
-    """How the folders of the repository are meant; its tables are fetched for it."""
-    files = sorted({path for paths in parts.splits.values() for path in paths} | set(parts.repo.files))
-    own = [path for path in files if not any(map(is_clutter, path.split("/")))]
-    chosen = {path for paths in parts.splits.values() for path in paths}
-    images = tuple(p for p in own if p in chosen and Path(p).suffix.lower() in image_suffixes() and parts.repo.files[p])
-    tables = tuple(p for p in own if p.lower().endswith(TABLE_SUFFIXES) and p.rsplit("/", 1)[-1] not in _NO_TABLES)
-    left = {"hidden or of a system": len([p for p in chosen if p not in own])}
-
-    def place(path: str) -> Path:
-        hub.refuse_large_files(parts.repo, {path: MAX_TABLE_BYTES})
-        return hub.fetch(parts.repo, [path], token=parts.token) / path
-
-    listing = Listing(images, tables, {why: count for why, count in left.items() if count})
-    return read_tree(parts.repo.repo_id, listing, place, wanted.layout, wanted.label_column, strangers=True)
-
-
-def splits_in(parts: Parts, tree: Tree | None) -> tuple[str, ...]:
-    if tree is None or parts.declared or not tree.splits:
-        return tidy_split(parts.splits)
-    return tree.splits
 
 
 def refuse_foreign_files(repo: hub.Repo, token: hub.Token) -> None:

@@ -125,12 +125,6 @@ class Rows:
         )
         return batches
 
-    def check(self) -> None:
-        """Raise if any of the columns unfolds to more than it may."""
-        for group in self.groups:
-            for column in self.schema.names:
-                self._refuse_large(group, column, together=True)
-
     def _refuse_large(self, group: _Group, column: str, *, together: bool = False) -> None:
         """Raise if a column of a row group unfolds to more than it may, `together` if many of its values are held."""
         footer = self.files[group.file].metadata.row_group(group.group)
@@ -233,7 +227,8 @@ def open_rows(name: str, openers: Sequence[Opener], *, enough: int | None = None
             raise DatasetError(f"The parquet files of {name} have different columns, so they are not one dataset.")
         for group in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
-            groups.append(_Group(len(files), group, first, rows))
+            if enough is None or first < enough:
+                groups.append(_Group(len(files), group, first, rows))
             first += rows
         files.append(file)
         if first > MAX_ROWS or len(groups) > MAX_GROUPS:

@@ -6,7 +6,8 @@ from pathlib import Path
 from xaihub import hub
 from xaihub.datasets.class_folders import read_folder
 from xaihub.datasets.dataset_folder import is_dataset_folder, split_names
-from xaihub.datasets.hub_parts import Wanted, hub_splits
+from xaihub.datasets.from_hub import hub_splits
+from xaihub.datasets.hub_parts import Wanted
 from xaihub.datasets.pictures import LabelledPictures
 from xaihub.errors import DatasetError
 from xaihub.folders import folder_named

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +81,19 @@ class Labelled:
     missing: int
 
 
-def read_table(file: Path, path: str, images: Sequence[str], *, strangers: bool = False) -> NamedImages | None:
+def read_table(content: bytes, path: str, images: Sequence[str], *, strangers: bool = False) -> NamedImages | None:
     """The table, if one of its columns names images of the folder.
 
     Args:
-        file: where it lies; `path`: where, relative to the folder.
+        content: of its file, of at most `MAX_TABLE_BYTES`; `path`: where it lies, relative to the folder.
         images: the paths of the folder's images.
         strangers: whether the table is a stranger's; it must not name files elsewhere then.
 
     Raises:
-        DatasetError: it is larger than tables may be, or damaged, or two of its columns name different images.
+        DatasetError: it is damaged, or two of its columns name different images.
         ValueError: a stranger's table names a file elsewhere.
     """
-    columns = _read(file, path)
+    columns = _read(content, path)
     finder = _Finder(path, images)
     if strangers:
         _refuse_elsewhere(path, columns)
@@ -164,22 +165,16 @@ class _Finder:
         return len(found) * 2 >= len(cells) and len(set(found)) * 2 >= len(found)
 
 
-def _read(file: Path, path: str) -> list[Column]:
+def _read(content: bytes, path: str) -> list[Column]:
     suffix = Path(path).suffix.lower()
-    size = file.stat().st_size
-    if size > MAX_TABLE_BYTES:
-        raise DatasetError(
-            f"{path} has {size / 2**20:,.0f} MB; tables of at most {MAX_TABLE_BYTES / 2**20:.0f} MB are read. Keep the"
-            " names and labels of the images alone."
-        )
     try:
         if suffix == ".parquet":
-            rows = open_rows(path, [lambda: str(file)])
+            rows = open_rows(path, [partial(io.BytesIO, content)])
             return [
                 replace(column, values=rows.column(column.name))
                 for column in columns_of(rows.schema) if column.kind in ("text", "number", "classes", "list")
             ]  # fmt: skip
-        text = _decoded(file.read_bytes())
+        text = _decoded(content)
         if suffix in (".csv", ".tsv"):
             return _of_lines(text, "\t" if suffix == ".tsv" else None)
         return _of_objects(_objects(text, suffix != ".json"))
