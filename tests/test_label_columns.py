@@ -1,5 +1,6 @@
 """Which column is the label: what is unambiguous is taken, else it is asked; nobody is left without labels unsaid."""
 
+import gzip
 import io
 import json
 import re
@@ -121,13 +122,13 @@ def test_several_columns_of_class_labels_are_asked_for_unless_one_is_called_labe
     rows = {"image": [plain("red"), plain("blue")] * 2, "breed": [0, 1, 0, 1], "coat": [0, 0, 1, 1]}
     names = {"breed": ClassLabel(names=["a", "b"]), "coat": ClassLabel(names=["x", "y"])}
     push_rows(hub, "alice/breeds", rows, Features({"image": Image(), **names}))
-    push_rows(hub, "alice/named", {**rows, "label": [1, 1, 0, 0]}, features(**names))
+    push_rows(hub, "alice/named", {**rows, "label": [0, 1, 1, 2]}, features(**names))
 
     with pytest.raises(DatasetError, match=r"alice/breeds has several columns that may be its labels: breed, coat\."):
         open_dataset("alice/breeds", token=False, local=False)
     assert [row.label for row in open_dataset("alice/breeds", label_column="coat")] == ["x", "x", "y", "y"]
     named = open_dataset("alice/named")
-    assert [row.label for row in named] == ["green", "green", "red", "red"]
+    assert [row.label for row in named] == ["red", "green", "green", "blue"]
     assert named.notices == ("The labels are those of the column 'label'; label_column can name another: breed, coat",)
 
 
@@ -214,6 +215,24 @@ WEBDATASETS = {
     "json": ([{"png": png(name), "json": json.dumps({"label": name, "width": 8}).encode()} for name in COLOUR], COLOUR),
     "txt": ([{"png": png(name), "txt": name.encode()} for name in COLOUR], COLOUR),
 }
+
+
+def test_a_tar_file_is_read_row_by_row_and_what_would_unfold_in_it_is_not(hub):
+    small = gzip.compress(bytes(50 * 2**20))
+    samples = [
+        {"png": png(name), "cls": b"1", "seg.png": png("green"), "json.gz": small, "npy": b"x"} for name in COLOUR
+    ]
+    samples.append({"png": png("red")[:30], "json": json.dumps({"a": "x" * 70_000}).encode()})
+    hub.add_files(
+        "alice/web", {"train-0000.tar": tar(samples), "train-0001.tar": tar(samples[:1])}, repo_type="dataset"
+    )
+
+    rows = open_dataset("alice/web", token=False, local=False)
+
+    assert [row.picture.getpixel((0, 0)) for row in rows] == [COLOURS[name] for name in (*COLOUR, "red")]
+    assert [row.key for row in rows] == [f"train/{i}" for i in (0, 1, 2, 3, 5)]
+    assert set(rows.skipped) == {"train/4"}
+    assert {label for _, label, _ in rows.sources} == {"1", None}
 
 
 @pytest.mark.parametrize("kind", WEBDATASETS)

@@ -39,8 +39,8 @@ def stored(images: list[bytes], label: pa.Array, name: str = "label", **options)
     return stream.getvalue()
 
 
-def one_image_many_times(rows: int = 60_000) -> bytes:
-    """32 KB that unfold to 1.8 GB: an image that a dictionary holds once."""
+def one_image_many_times(rows: int = 20_000) -> bytes:
+    """32 KB that unfold to 600 MB: an image that a dictionary holds once."""
     stream, part = io.BytesIO(), 100
     cells = pa.StructArray.from_arrays([pa.array([noise(0)] * part), pa.nulls(part, pa.string())], fields=list(KIND))
     batch = pa.RecordBatch.from_arrays([cells, pa.array(np.arange(part) % 2)], ["image", "label"])
@@ -88,7 +88,7 @@ def test_reading_it_takes_no_memory_to_speak_of(tmp_path, bomb):
 
     read, kilobytes = map(int, told.stdout.split())
     assert read == 4
-    assert kilobytes < 150_000  # decoded at once the images alone are 1,800,000
+    assert kilobytes < 150_000  # decoded at once the images alone are 600,000
 
 
 def zeros(values: int) -> pa.Array:
@@ -308,16 +308,16 @@ def test_zip_files_are_folders_of_their_names_and_only_what_is_shown_is_unpacked
     assert seen(open_dataset("alice/zip", split="test")) == [(None, COLOURS["green"])]
 
 
-@pytest.mark.parametrize("damage", ["not a zip", "a long list"])
-def test_a_zip_file_that_cannot_be_read_is_a_sentence(hub, monkeypatch, damage):
+def test_a_zip_file_that_is_none_or_lists_too_many_files_is_a_sentence(hub, monkeypatch):
     content = zipped({"cat/0.png": png("red"), "dog/0.png": png("red")})
-    if damage == "a long list":
-        monkeypatch.setattr("xaihub.datasets.archives._MAX_DIRECTORY", 50)
-    hub.add_files("alice/zip", {"0.png": png("red"), "x.zip": content if damage != "not a zip" else b"x" * 1_000},
-                  repo_type="dataset")  # fmt: skip
+    hub.add_files("alice/zip", {"x.zip": content}, repo_type="dataset")
+    hub.add_files("alice/none", {"0.png": png("red"), "x.zip": b"x" * 1_000}, repo_type="dataset")
+    monkeypatch.setattr("xaihub.datasets.archives._MAX_DIRECTORY", 50)
 
-    with pytest.raises(DatasetError, match=r"x\.zip of alice/zip is no zip file that can be read, or"):
+    with pytest.raises(DatasetError, match=r"x\.zip of alice/zip is no zip file that can be read, or its list of mem"):
         open_dataset("alice/zip")
+    with pytest.raises(DatasetError, match=r"alice/none could not be read as a dataset \(File is not a zip file"):
+        open_dataset("alice/none")
 
 
 def test_a_tar_file_that_is_compressed_is_refused(hub):
@@ -326,7 +326,7 @@ def test_a_tar_file_that_is_compressed_is_refused(hub):
         archive.addfile(tarfile.TarInfo("0.png"), io.BytesIO())
     hub.add_files("alice/tar", {"train.tar": tar.getvalue()}, repo_type="dataset")
 
-    with pytest.raises(DatasetError, match=r"train\.tar of alice/tar is no plain tar file, so how much it holds"):
+    with pytest.raises(DatasetError, match=r"train\.tar of alice/tar is no plain tar file that can be read"):
         open_dataset("alice/tar")
 
 

@@ -19,7 +19,17 @@ from xaihub.errors import HubError, XaihubError
 from xaihub.folders import folder_named, refuse_taken, replacing
 from xaihub.progress import Progress
 
-__all__ = ["add_destination", "add_pictures", "bar", "delivering", "destination", "name_at", "pictures_named", "run"]
+__all__ = [
+    "add_destination",
+    "add_pictures",
+    "add_reading",
+    "bar",
+    "delivering",
+    "destination",
+    "name_at",
+    "pictures_named",
+    "run",
+]
 
 _SECONDS_BETWEEN_LINES = 20  # where nobody watches a terminal: enough to see in a log that it still runs
 

@@ -1,18 +1,15 @@
-"""Zip files of images as folders, and tar files before the datasets library reads them: none unfolds unseen."""
+"""Zip files of images, read as folders: none unfolds unseen."""
 
 import io
 import zipfile
-from collections.abc import Sequence
 from typing import BinaryIO
 
-from xaihub import hub
 from xaihub.errors import DatasetError, PictureError
 from xaihub.images import MAX_BYTES
 
-__all__ = ["ZippedFolder", "check_tars"]
+__all__ = ["ZippedFolder"]
 
 _MAX_DIRECTORY = 32 * 2**20  # bytes of a zip file's list of its members: some 300,000
-_TARS = 20  # of a large dataset, of which only the beginning is read
 
 
 class ZippedFolder:
@@ -48,19 +45,3 @@ class ZippedFolder:
             return self._archive.read(path)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
             raise PictureError(f"{path[-80:]!r} cannot be unpacked ({str(error)[:120]}).") from error
-
-
-def check_tars(repo: hub.Repo, files: Sequence[str], token: hub.Token) -> None:
-    """Raise if a tar file is compressed: such a one says nowhere how large it is inside.
-
-    Raises:
-        DatasetError: one is.
-        HubError: one did not arrive.
-    """
-    for path in [path for path in files if path.lower().endswith(".tar")][:_TARS]:
-        with hub.open_remote(repo, path, token=token) as stream:
-            if stream.read(262)[257:] != b"ustar":
-                raise DatasetError(
-                    f"{path[:120]} of {repo.repo_id} is no plain tar file, so how much it holds cannot be known. Use a"
-                    " dataset whose tar files are not compressed."
-                )

@@ -187,6 +187,8 @@ def image_column(columns: Sequence[Column], source: str, wanted: str | None = No
             f"{source} has no column of pictures; its columns are: {kinds or 'unknown'}. Use an image dataset."
         )
     called = [name for usual in _IMAGES for name in found if name.lower() == usual]
+    if len(whole := [name for name in found if "." not in name]) == 1:  # jpg beside seg.png
+        called = called or whole
     if len(found) > 1 and not called:
         raise DatasetError(
             f"{source} has several columns of images: {_some(found)}. Say which: image_column={found[0]!r}"
@@ -259,7 +261,7 @@ def _of_several(found: Sequence[Column], source: str) -> LabelColumn:
         )  # fmt: skip
     raise DatasetError(
         f"{source} has several columns that may be its labels: {_some(shown)}. Say which: label_column={shown[0]!r}"
-        " (--label-column on the command line)."
+        ' (--label-column on the command line), or "" for none.'
     )
 
 

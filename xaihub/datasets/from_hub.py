@@ -16,6 +16,7 @@ from xaihub.datasets.hub_parts import Parts, Wanted, explained, parts_of
 from xaihub.datasets.parquet import choose_columns, open_rows
 from xaihub.datasets.pictures import LabelledPictures, Source, draw, drawn, in_order, refuse_unknown_labels
 from xaihub.datasets.reading import BUFFER, LARGE, Read, picture
+from xaihub.datasets.webdataset import Tar, read_samples
 from xaihub.errors import DatasetError
 from xaihub.progress import Progress
 
@@ -48,8 +49,10 @@ def open_hub_dataset(
             read = folders.read(split)
         elif parts.kind == "parquet" and all(path.endswith(".parquet") for path in parts.splits[split]):
             read = _of_parquet(parts, split, wanted, large)
+        elif parts.kind == "webdataset":
+            read = _of_tars(parts, split, wanted, large)
         else:
-            read = of_library(parts, split, wanted, large, folders.tree if folders else None)
+            read = of_library(parts, split, wanted, folders.tree if folders else None)
     found, names = read.found, read.names
     if wanted.labels is not None and not read.note:
         if not names:
@@ -109,16 +112,37 @@ def _of_parquet(parts: Parts, split: str, wanted: Wanted, large: bool) -> Read:
         (f"{split}/{i}", label, picture(partial(rows.cell, table.image, i), repo, parts.token))
         for i, label in enumerate(table.labels)
     ]
-    notices = (table.notice,) if table.notice else ()
-    if not large:
-        return Read(found, table.names, notices=notices)
+    read = Read(found, table.names, notices=(table.notice,) if table.notice else ())
+    return _some_of(read, repo, wanted) if large else read
+
+
+def _of_tars(parts: Parts, split: str, wanted: Wanted, large: bool) -> Read:
+    """Rows of tar files: fetched whole, or of a large dataset only the parts that are read."""
+    repo = parts.repo
+
+    def opener(path: str) -> Tar:
+        name = f"{path[:120]} of {repo.repo_id}"
+        if large:
+            return Tar(name, hub.open_remote(repo, path, token=parts.token))
+        return Tar(name, hub.fetch(repo, [path], token=parts.token) / path)
+
+    read = read_samples(
+        repo.repo_id, split, [partial(opener, path) for path in parts.splits[split]], label=wanted.label_column,
+        image=wanted.image_column, most=max(wanted.limit or BUFFER, BUFFER) if large else None,
+    )  # fmt: skip
+    return _some_of(read, repo, wanted) if large else read
+
+
+def _some_of(read: Read, repo: hub.Repo, wanted: Wanted) -> Read:
+    """Of the beginning of a large dataset as many rows as are wanted."""
+    found = read.found
     if wanted.labels is not None:
-        if not table.names:
+        if not read.names:
             raise DatasetError(f"{repo.repo_id} has no column of labels, so none can be asked for. Leave it out.")
-        refuse_unknown_labels(repo.repo_id, wanted.labels, table.names)
+        refuse_unknown_labels(repo.repo_id, wanted.labels, read.names)
         found = [source for source in found if source[1] in wanted.labels]
-    drawn_rows = draw(found, count, wanted.seed)
-    return Read(drawn_rows, table.names, f"{len(drawn_rows)} pictures {LARGE}, drawn evenly from the classes", notices)
+    some = draw(found, wanted.limit or BUFFER, wanted.seed)
+    return Read(some, read.names, f"{len(some)} pictures {LARGE}, drawn evenly from the classes", read.notices)
 
 
 def _few(labels: Sequence[str | None], wanted: Wanted, count: int) -> bool:

@@ -1,4 +1,4 @@
-"""Rows of a dataset on the Hub as the datasets library reads them: tar files of images, and all other formats."""
+"""Rows of a dataset on the Hub as the datasets library streams them: a part of many images, and tables."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from xaihub import hub
-from xaihub.datasets.archives import check_tars
 from xaihub.datasets.class_folders import Tree
 from xaihub.datasets.columns import Column, LabelColumn, columns_of, image_column, label_column
 from xaihub.datasets.hub_parts import Parts, Wanted
@@ -17,50 +16,50 @@ from xaihub.errors import DatasetError
 __all__ = ["of_library"]
 
 _LOOKED_AT = 100  # streamed rows that the columns are chosen by
-_SAMPLE = 2_000  # and rows that are not streamed
+_KINDS = ("csv", "json", "imagefolder")
+_CHECKED = 20  # files of which the first bytes are looked at
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"PK", b"7z\xbc\xaf")
 
 
-def of_library(parts: Parts, split: str, wanted: Wanted, large: bool, tree: Tree | None) -> Read:
-    """Rows as the datasets library reads them: streamed, or fetched where they are tar files of images."""
+def of_library(parts: Parts, split: str, wanted: Wanted, tree: Tree | None) -> Read:
+    """Rows as the datasets library streams them, which writes nothing.
+
+    Raises:
+        DatasetError: they are of a format that may unfold to anything, or hold no images.
+    """
     repo = parts.repo
-    check_tars(repo, parts.splits[split], parts.token)
-    streamed = large or parts.kind != "webdataset"
-    rows = _load(repo, parts.config, split, parts.token, streamed)
+    if parts.kind not in _KINDS:
+        raise DatasetError(
+            f"{repo.repo_id} consists of {parts.kind} files, which are not read here. Parquet files, images in folders"
+            " or zip files, and tar files of images are."
+        )
+    for path in parts.splits[split][:_CHECKED] if tree is None else ():
+        with hub.open_remote(repo, path, token=parts.token) as stream:
+            if stream.read(6).startswith(_COMPRESSED):
+                raise DatasetError(
+                    f"{path[:120]} of {repo.repo_id} is compressed, so how much it holds cannot be known."
+                )
+    rows = _load(repo, parts.config, split, parts.token)
     label, notices = LabelColumn(None), tree.notices if tree else ()
     if tree is not None:  # the folders say the labels
         image = image_column(columns_of(rows.features.arrow_schema), repo.repo_id, wanted.image_column)
     else:
-        columns = _columns(rows, streamed)
+        columns = _columns(rows)
         image = image_column(columns, repo.repo_id, wanted.image_column)
         label = label_column(columns, repo.repo_id, wanted.label_column)
         notices = (label.notice,) if label.notice else ()
-    rows = _undecoded(rows, [name for name in (image, label.stored) if name])
-    if streamed:
-        return _streamed(parts, rows, image, label, wanted, notices, tree)
-    labels = [label.word(value) for value in rows[label.stored]] if label.stored else [None] * len(rows)
-    found: list[Source] = [
-        (f"{split}/{i}", word, picture(partial(_cell, rows, i, image), repo, parts.token))
-        for i, word in enumerate(labels)
-    ]
-    return Read(found, label.names or in_order({word for word in labels if word is not None}), notices=notices)
+    rows = rows.decode(False).select_columns([name for name in (image, label.stored) if name])
+    return _streamed(parts, rows, image, label, wanted, notices, tree)
 
 
-def _columns(rows: Any, streamed: bool) -> list[Column]:
+def _columns(rows: Any) -> list[Column]:
     """The columns with values of some rows as they are stored: nothing that a row names is opened for it."""
     import pyarrow as pa
 
-    if streamed:
-        some = list((rows.decode(False) if rows.features else rows).take(_LOOKED_AT))
-        schema = rows.features.arrow_schema if rows.features else pa.Table.from_pylist(some).schema
-        values = {name: [row.get(name) for row in some] for name in schema.names}
-        return [replace(column, values=values[column.name]) for column in columns_of(schema)]
-    schema, step = rows.features.arrow_schema, max(1, len(rows) // _SAMPLE)
-    places = range(0, len(rows), step)
-    return [
-        column if column.kind in ("image", "bytes", "other")
-        else replace(column, values=rows.data.column(column.name).take(pa.array(places)).to_pylist())
-        for column in columns_of(schema)
-    ]  # fmt: skip
+    some = list((rows.decode(False) if rows.features else rows).take(_LOOKED_AT))
+    schema = rows.features.arrow_schema if rows.features else pa.Table.from_pylist(some).schema
+    values = {name: [row.get(name) for row in some] for name in schema.names}
+    return [replace(column, values=values[column.name]) for column in columns_of(schema)]
 
 
 def _streamed(
@@ -101,35 +100,15 @@ def _called(place: int, cell: Any, repo: hub.Repo) -> str:
     return f"row {place}, {inside[-200:]}" if inside else f"row {place}"
 
 
-def _cell(rows: Any, index: int, column: str) -> Any:
-    return rows[index][column]
-
-
-def _load(repo: hub.Repo, config: str, split: str, token: hub.Token, streamed: bool) -> Any:
+def _load(repo: hub.Repo, config: str, split: str, token: hub.Token) -> Any:
     import datasets
 
     bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(
-            repo.repo_id, config, split=split, revision=repo.revision, token=token, streaming=streamed
+            repo.repo_id, config, split=split, revision=repo.revision, token=token, streaming=True
         )
     finally:
         if bars:
             datasets.enable_progress_bars()
-
-
-def _undecoded(rows: Any, columns: list[str]) -> Any:
-    """These columns, giving bytes: pictures are decoded by us, with our limits, and a broken one is only one lost.
-
-    Other columns may hold pictures or sounds as well, and to read a row would be to open them, wherever they are.
-    """
-    import datasets
-
-    if isinstance(rows, datasets.IterableDataset):
-        return rows.decode(False).select_columns(columns)
-    rows = rows.select_columns(columns)
-    for name, feature in rows.features.items():
-        if isinstance(feature, datasets.Image):
-            rows = rows.cast_column(name, datasets.Image(decode=False))
-    return rows
