@@ -12,12 +12,14 @@ PACKAGE = ROOT / "xaihub"
 FLOORS = {
     "errors": 0, "curated": 0, "folders": 0,
     "registry": 1, "progress": 1, "images": 1, "agreement": 1, "intervals": 1, "separability": 1,
+    "class_names": 1, "wrappers": 1,
     "duplicates": 2, "fairness": 2, "splitting": 2, "figures": 2,
     "index": 2, "projections": 2, "notebook": 2, "downloads": 2, "kaggle_worker": 2, "kaggle_task": 2,
     "records": 3, "spaces": 3, "heads": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3,
     "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
+    "outputs": 4,
     "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4, "reference_card": 4, "generation": 4,
-    "target_layer": 5, "curation": 5, "prototypes": 5,
+    "soundness": 5, "target_layer": 5, "curation": 5, "prototypes": 5,
     "classifier": 6,
     "passes": 7, "families": 7,
     "embedders": 8, "planning": 8,
@@ -112,7 +114,7 @@ def test_each_outside_library_has_one_owner(path):
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_files_stay_small(path):
-    assert len(path.read_text("utf-8").splitlines()) <= 360, "split it by theme"
+    assert len(path.read_text("utf-8").splitlines()) <= 400, "split it by theme"
 
 
 @pytest.mark.parametrize("path", [*modules(), ROOT / "app.py"], ids=lambda path: path.name)

@@ -55,7 +55,7 @@ def load_own_module(text: str, *, target_layer: str | None = None) -> Classifier
             f"{file} has no function {name!r}. Write one that takes nothing and returns a Classifier, or"
             " (module, labels, transform), and name it as in my_model.py:load."
         )
-    with_layer = {"target_layer": target_layer} if target_layer else {}
+    with_layer: dict[str, Any] = {"target_layer": target_layer} if target_layer else {}
     given = _guarded(file, f"{name}()", lambda: _classifier(function(), with_layer))
     if not isinstance(given, Classifier):
         raise UnsupportedModelError(
@@ -66,7 +66,7 @@ def load_own_module(text: str, *, target_layer: str | None = None) -> Classifier
     return _named(given, f"{file.name}:{name}")
 
 
-def _classifier(given: Any, with_layer: dict[str, str]) -> Any:
+def _classifier(given: Any, with_layer: dict[str, Any]) -> Any:
     if isinstance(given, tuple) and len(given) == 3 and isinstance(given[0], nn.Module):
         module, labels, transform = given
         return Classifier.from_module(module, labels=labels, transform=_described(transform), **with_layer)

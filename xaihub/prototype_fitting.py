@@ -13,6 +13,7 @@ from xaihub.datasets import LabelledPictures, open_dataset
 from xaihub.errors import DatasetError, UnsupportedModelError
 from xaihub.folders import folder_named
 from xaihub.hooks import recording
+from xaihub.outputs import LOGITS
 from xaihub.passes import target_layer_of
 from xaihub.progress import Progress, part, silent
 from xaihub.prototype_maps import INSIDE, Looked, look, renamed
@@ -163,10 +164,11 @@ def by_prototypes(
         black_box=folder.resolve().name if folder else classifier.name,
         black_box_labels=classifier.labels,
         made=made,
+        black_box_reading=classifier.reading,
     )
     return replace(
         classifier, module=network, labels=targets.labels, target_layer=_below(layer), activation="softmax",
-        repo_id=f"prototypes on {prototypes.black_box}", revision=None, prototypes=prototypes,
+        reading=LOGITS, repo_id=f"prototypes on {prototypes.black_box}", revision=None, prototypes=prototypes,
         facts={**classifier.facts, "prototypes": len(prototypes.gallery)},
         notices=(*classifier.notices, _in_words(prototypes)),
     )  # fmt: skip

@@ -44,18 +44,18 @@ def _refuses_torchvision(config: Config) -> str:
     return huge_pictures({key: config.get(key) for key in ("input", "resize_shortest", "center_crop")})
 
 
-@family("torchvision", claims=_claims_torchvision, refuses=_refuses_torchvision)
+@family("torchvision", claims=_claims_torchvision, refuses=_refuses_torchvision, names=True)
 def load_torchvision(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
     """A torchvision network from a safetensors state dict; `config.json` names the architecture and the preprocessing.
 
     Keys of the config: `architecture` ("torchvision.models.resnet18"), `num_classes`, `id2label`, and optionally
-    `resize_shortest`, `center_crop`, `mean`, `std`.
+    `resize_shortest`, `center_crop`, `mean`, `std`, `problem_type`.
     """
     notices: list[str] = []
     with building(details["repo_id"], folder):
         classes = int(config.get("num_classes") or 1000)
         module = _torchvision_network(folder, _torchvision_name(config), classes, details["repo_id"])
-        labels, named = labels_of(config.get("id2label") or {}, notices, classes)
+        labels, named, activation = labels_of(config, notices, classes, folder=folder)
         crop = int(config.get("center_crop") or (config.get("input") or (3, 224, 224))[-1])
         if not config.get("center_crop") or not config.get("mean"):
             notices.append(
@@ -69,7 +69,7 @@ def load_torchvision(folder: Path, config: Config, details: dict[str, Any]) -> C
         )
     return finish(
         module, labels, transform, notices, details, family="torchvision", architecture=_torchvision_name(config),
-        named=named,
+        named=named, activation=activation,
     )  # fmt: skip
 
 
