@@ -19,7 +19,7 @@ FLOORS = {
     "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
     "outputs": 4,
     "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4, "reference_card": 4, "generation": 4,
-    "soundness": 5, "target_layer": 5, "curation": 5, "prototypes": 5,
+    "probe_images": 5, "soundness": 5, "target_layer": 5, "curation": 5, "prototypes": 5,
     "classifier": 6,
     "passes": 7, "families": 7,
     "embedders": 8, "planning": 8,

@@ -27,9 +27,13 @@ _LINEAR = {
     F.linear, F.conv2d, torch.matmul, torch.mm, torch.addmm, torch.einsum,
     Tensor.matmul, Tensor.mm, Tensor.addmm, Tensor.__matmul__,
 }  # fmt: skip
-_MOST_CALLS = 32  # that are remembered: a network's answers are among the last
+_BOUNDED = {
+    torch.exp, torch.tanh, torch.clamp, torch.clip, torch.erf, torch.atan, torch.special.ndtr, F.tanh, F.hardsigmoid,
+    F.hardtanh, Tensor.exp, Tensor.tanh, Tensor.clamp, Tensor.clamp_, Tensor.clip, Tensor.erf, Tensor.atan,
+}  # fmt: skip
+_MOST_CALLS = 64  # that are remembered: a network's answers are among the last
 
-Ending = Literal["softmax", "log_softmax", "sigmoid", "logsigmoid", "linear"]
+Ending = Literal["softmax", "log_softmax", "sigmoid", "logsigmoid", "bounded", "linear"]
 
 
 class _Calls(TorchFunctionMode):
@@ -122,34 +126,40 @@ def attending(see: Weights) -> Iterator[None]:
 
 
 class LastCall(NamedTuple):
-    """A call that an answer could come from: what ran, what it was given (None of a linear map), what it gave."""
+    """A call that an answer could come from: what ran, what it was given, what it gave.
+
+    The tensors are held of a softmax, a sigmoid or their logarithm that gave a row of numbers for each image: (N, C),
+    (N, C, 1, 1) or (N,). Of linear maps and other functions with bounds it only counts that they ran.
+    """
 
     kind: Ending
-    given: Tensor | None
-    gave: Tensor
+    given: Tensor | None = None
+    gave: Tensor | None = None
 
 
 _KINDS: dict[Ending, set[Any]] = {
     "softmax": _SOFTMAXES, "log_softmax": _LOG_SOFTMAXES, "sigmoid": _SIGMOIDS, "logsigmoid": {F.logsigmoid},
-    "linear": _LINEAR,
+    "bounded": _BOUNDED, "linear": _LINEAR,
 }  # fmt: skip
 _ENDINGS: dict[Call, Ending] = {call: kind for kind, calls in _KINDS.items() for call in calls}
 
 
 @contextmanager
 def last_calls() -> Iterator[deque[LastCall]]:
-    """While open, gives a list of the last softmaxes, sigmoids, their logarithms and linear maps that ran, and that
-    gave one row of numbers for each image: (N, C), (N, C, 1, 1) or (N,)."""
+    """While open, gives a list of the last softmaxes, sigmoids, their logarithms, other bounded functions and linear maps
+    that ran."""
     ran: deque[LastCall] = deque(maxlen=_MOST_CALLS)
 
     def answer(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kind = _ENDINGS.get(func)
-        given = (args[0] if args else kwargs.get("input")) if kind and kind != "linear" else None
+        held = kind not in (None, "linear", "bounded")
+        given = (args[0] if args else kwargs.get("input")) if held else None
         if given is not None and func in (torch.sigmoid_, Tensor.sigmoid_):  # they overwrite it
             given = given.clone()
         output = func(*args, **kwargs)
-        if kind and torch.is_tensor(output) and all(size == 1 for size in output.shape[2:]):
-            ran.append(LastCall(kind, given, output))
+        if kind:
+            answers = held and torch.is_tensor(output) and all(size == 1 for size in output.shape[2:])
+            ran.append(LastCall(kind, given, output) if answers else LastCall(kind))
         return output
 
     with _Calls(answer):

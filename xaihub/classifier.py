@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from xaihub.heads import candidates, the_head
 from xaihub.hooks import evaluating, recording, watching
 from xaihub.outputs import LOGITS, Activation, Reading, StatedActivation, measure_outputs
 from xaihub.preprocessing import Preprocess, Transform
+from xaihub.probe_images import probe_pixels, textured_picture
 from xaihub.prototypes import Prototypes
 from xaihub.records import Prediction
 from xaihub.registry import nearest_name
@@ -108,10 +109,12 @@ class Classifier:
         refuse_meta(module, where)
         measured = transform if isinstance(transform, Transform) else Transform(transform)
         draft = cls(unwrapped(module), measured, (), **details)
-        probes = list(_probes(measured))
+        probes = list(probe_pixels(measured))
         found = measure_outputs(draft._returned, probes, _widths(labels), stated=activation, output=output)
         draft = replace(draft, reading=found.reading, activation=found.activation)
-        if not draft._finite(draft.logits(probes[0])):
+        try:
+            draft.refuse_not_finite(draft.logits(probes[0]))
+        except UnsupportedModelError:
             refuse_not_finite(*draft._tracing(), where)
         notices = [*draft.notices, *found.notices]
         draft = replace(draft, labels=_labelled(labels, found.reading.width, notices))
@@ -238,13 +241,26 @@ class Classifier:
         Raises:
             UnsupportedModelError: they are not finite, so that there is no answer.
         """
-        if not self._finite(logits):
-            raise UnsupportedModelError(
-                f"{NOT_FINITE.format(who=self.repo_id, what='this image')}, so there is no prediction to explain."
-                " Another image may work."
-            )
+        self.refuse_not_finite(logits[None])
         values = self.probabilities(logits.detach().float()).cpu().numpy().astype(np.float32)
         return Prediction(self.labels, values, self.activation)
+
+    def refuse_not_finite(self, logits: Tensor, keys: Sequence[str] = ()) -> None:
+        """Raise UnsupportedModelError if an image has no answer: the largest of nan is no prediction.
+
+        Args:
+            logits: (N, C). Those of a softmax may exclude some classes wholly (-inf).
+            keys: (N,), what the images are called.
+        """
+        excluded = logits.isneginf() & (self.activation == "softmax")
+        wrong = (~(logits.isfinite() | excluded).all(1) | excluded.all(1)).nonzero()[:, 0].tolist()
+        if wrong:
+            named = f", such as {keys[wrong[0]][:80]!r}" if keys else ""
+            what = f"{len(wrong)} of {len(logits)} images{named}" if len(logits) > 1 else "this image"
+            raise UnsupportedModelError(
+                f"{NOT_FINITE.format(who=self.repo_id, what=what)}, so there is no prediction to explain. Leave such"
+                " images out, or run the network in float32 if it is in half precision."
+            )
 
     def class_index(self, target: str | int) -> int:
         """The index of a label, or of an index that is in range.
@@ -276,7 +292,9 @@ class Classifier:
             try:
                 layer = layer_named(*self._tracing(), name)
             except TargetLayerError as error:
-                why = dict(self.module.named_modules()).get(name) and self._why_hidden(list(_probes(self.transform)))
+                why = dict(self.module.named_modules()).get(name) and self._why_hidden(
+                    list(probe_pixels(self.transform))
+                )
                 raise TargetLayerError(why or str(error)) from error
         return replace(self, target_layer=replace(layer, alternatives=known))
 
@@ -285,12 +303,7 @@ class Classifier:
             with evaluating(self.module, self.lock):
                 return self._forward(pixels)
 
-        return self.module, forward, self.transform(_textured_picture())[None]
-
-    def _finite(self, logits: Tensor) -> bool:
-        """Whether there is an answer: numbers, of which those of a softmax may exclude some classes wholly (-inf)."""
-        excluded = logits.isneginf() if self.activation == "softmax" else torch.zeros_like(logits, dtype=torch.bool)
-        return bool((logits.isfinite() | excluded).all() and not excluded.all())
+        return self.module, forward, self.transform(textured_picture())[None]
 
     def _returned(self, pixels: Tensor) -> tuple[Any, deque[LastCall]]:
         """What the network itself gives, and the last calls of that pass; without a graph."""
@@ -345,25 +358,3 @@ def _told(classifier: Classifier) -> list[str]:
             " other images may be wrong or missing."
         )
     return told
-
-
-def _probes(transform: Transform) -> Iterator[Tensor]:
-    """(1, C, H, W) of a textured image, noise, black and white, and of contrasts that no image has."""
-    generator = np.random.default_rng(1)
-    noise = [Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(2)]
-    flat = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
-    images = [transform(image)[None] for image in (_textured_picture(), *noise, *flat)]
-    yield from images
-    yield from (images[1] * contrast for contrast in (-10, 100))
-
-
-def _textured_picture() -> Image.Image:
-    """A fixed picture with structure at every scale: a flat one would leave half of a network silent."""
-    generator = np.random.default_rng(0)
-    layers = [
-        np.asarray(
-            Image.fromarray(generator.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize((256, 256)), dtype=np.float32
-        )
-        for n in (3, 8, 24, 64, 128)
-    ]
-    return Image.fromarray(np.clip((np.mean(layers, axis=0) - 128) * 2 + 128, 0, 255).astype(np.uint8))

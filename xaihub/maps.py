@@ -17,6 +17,10 @@ RawMap = Callable[[Query], Tensor]
 
 CLAIM = "Where {label} comes from"
 
+_SATURATED = (
+    "But this network gives probabilities only, and that of {label} is 0 or 1 to float precision: no gradient is left"
+    " of it, and this map means nothing where it rests on one."
+)
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -88,6 +92,8 @@ def evidence(
     heatmap = shown(raw[None] * (not void), (height, width), clip)[0].cpu().numpy()
     if void:
         caption = f"No map for {label!r} ({how}): {void}"
+    elif query.classifier.reading.saturated(query.logits[query.target]):
+        caption = f"{claimed}: {how}. {_SATURATED.format(label=repr(label))}"
     elif not heatmap.any():
         caption = f"No positive evidence for {label!r}{' at this layer' * bool(layer)} ({how}): nothing speaks for it."
     else:

@@ -76,10 +76,11 @@ class Reading:
             return bool((logits.detach().abs() >= _STEEP).any())
         return bool(((logits.detach() >= -4 * _NEAR_ONE) | (logits.detach() <= math.log(_TINY) + 1)).any())
 
-    def in_words(self, activation: Activation) -> str:
+    @property
+    def in_words(self) -> str:
         """One line: "logits, whose softmax is the probability"."""
         if self.gives == "logits":
-            return f"logits, whose {activation} is the probability"
+            return f"logits, whose {self.activation} is the probability"
         explained = "the logits before it" if self.inside else "their logarithm"
         return f"{self.gives} of its own {self.activation}; explained: {explained}"
 
@@ -132,8 +133,8 @@ def measure_outputs(
     path, rows = find_answer(returned, widths, output)
     found = Reading(path, width=rows.shape[1])
     ending, kind = _ending(rows, calls), _kind_of(rows)
-    if ending == "linear" and kind == "sigmoid" and stated != "none":
-        kind = ""
+    if kind == "sigmoid" and stated != "none" and not _could_be_bounded(calls):
+        kind = ""  # small logits
     certain = ending in ("sigmoid", "logsigmoid") or (ending is not None and ending == kind)
     kind = ending if certain and ending else kind
     count = 1
@@ -159,7 +160,7 @@ def _concluded(found: Reading, kind: str, inside: bool, stated: StatedActivation
         return Measured(replace(found, activation=activation), activation)
     activation = "sigmoid" if kind in ("sigmoid", "logsigmoid") else "softmax"
     gives: Gives = "log probabilities" if kind.startswith("log") else "probabilities"
-    rows = "each number lies" if activation == "sigmoid" else "the numbers lie"
+    what = "their exponentials" if gives == "log probabilities" else "they"
     sums = "" if activation == "sigmoid" else " and sum to 1"
     explained = (
         f"What is explained are the logits before its own {activation}."
@@ -167,9 +168,8 @@ def _concluded(found: Reading, kind: str, inside: bool, stated: StatedActivation
         else "What is explained is their logarithm, which has no gradient where a probability is 0 or 1 in float32."
     )
     notice = (
-        f"Its answers are {gives} already (measured on {count} image{'s' if count > 1 else ''}:"
-        f" {'their exponentials ' if gives == 'log probabilities' else ''}{rows} in [0, 1]{sums}), so they are taken as"
-        f" they are, without another activation. {explained}"
+        f"Its answers are {gives} already (measured on {count} test image{'s' if count > 1 else ''}: {what} lie in"
+        f" [0, 1]{sums}), so they are taken as they are, without another activation. {explained}"
     )
     reading = replace(found, gives=gives, activation=activation, inside=inside)
     contradicted = stated in ("softmax", "sigmoid") and stated != activation
@@ -268,6 +268,11 @@ def _ending(rows: Tensor, calls: Sequence[LastCall]) -> str | None:
     return next((call.kind for call in reversed(calls) if _gave(call, rows)), None)
 
 
+def _could_be_bounded(calls: Sequence[LastCall]) -> bool:
+    """Whether anything after the last linear map keeps numbers in [0, 1]; also where no call could be seen."""
+    return not calls or calls[-1].kind != "linear"
+
+
 def _before(rows: Tensor, calls: Sequence[LastCall]) -> Tensor | None:
     """What the activation that gave these rows was given; None where none is known to have."""
     given = next((call.given for call in reversed(calls) if call.given is not None and _gave(call, rows)), None)
@@ -275,7 +280,7 @@ def _before(rows: Tensor, calls: Sequence[LastCall]) -> Tensor | None:
 
 
 def _gave(call: LastCall, rows: Tensor) -> bool:
-    if call.gave.numel() != rows.numel():
+    if call.gave is None or call.gave.numel() != rows.numel():
         return False
     gave = call.gave.detach().reshape(rows.shape).to(rows.dtype)
     return torch.allclose(gave, rows.detach(), rtol=0, atol=0, equal_nan=True)
@@ -322,5 +327,7 @@ def _name(path: Path) -> str:
 
 def _listed(output: Any) -> str:
     """What a network returned, in words: names and shapes."""
-    known = [f"{_name(path)} {tuple(tensor.shape)}".strip() for path, tensor in _tensors(output)]
+    if torch.is_tensor(output):
+        return f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
+    known = [f"{_name(path)}: {tuple(tensor.shape)}" for path, tensor in _tensors(output)]
     return ", ".join(known[:8]) if known else type(output).__name__
