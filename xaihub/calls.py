@@ -146,7 +146,7 @@ _ENDINGS: dict[Call, Ending] = {call: kind for kind, calls in _KINDS.items() for
 
 @contextmanager
 def last_calls() -> Iterator[deque[LastCall]]:
-    """While open, gives a list of the last softmaxes, sigmoids, their logarithms, other bounded functions and linear maps
+    """While open, gives a list of the last softmaxes, sigmoids, their logarithms, bounded functions and linear maps
     that ran."""
     ran: deque[LastCall] = deque(maxlen=_MOST_CALLS)
 

@@ -21,7 +21,7 @@ def class_names(
 
     Args:
         given: index (a number or its digits) -> name, or the names in order.
-        classes: C, how many numbers the network answers with.
+        classes: C, how many numbers the network answers with. One answers for two classes, where two are named.
         notices: sentences are appended.
         label2id: the reverse, where a config has it: taken where `given` is empty, and compared with it otherwise.
     """
@@ -34,6 +34,7 @@ def class_names(
     if not named:
         notices.append("It does not name its classes, so they are called by their numbers.")
         return [f"class {index}" for index in range(classes)], False
+    classes = 2 if classes == 1 and len(named) == 2 else classes
     _tell_contradiction(named, reverse, notices)
     named = _from_zero(named, classes, notices)
     labels = [named.get(index, f"class {index}") for index in range(classes)]

@@ -37,6 +37,10 @@ from xaihub.wrappers import unwrapped
 
 __all__ = ["Activation", "Classifier", "StatedActivation", "read_logits"]
 
+_RANDOM = (
+    "Its answer to one and the same image changes from call to call, so its explanations do, too: something random is"
+    " not switched off by eval mode, such as F.dropout without training=self.training."
+)
 _FEW_CLASSES = 12  # so many are all named where one of them was meant
 
 
@@ -111,12 +115,13 @@ class Classifier:
         draft = cls(unwrapped(module), measured, (), **details)
         probes = list(probe_pixels(measured))
         found = measure_outputs(draft._returned, probes, _widths(labels), stated=activation, output=output)
-        draft = replace(draft, reading=found.reading, activation=found.activation)
-        try:
-            draft.refuse_not_finite(draft.logits(probes[0]))
-        except UnsupportedModelError:
+        draft = replace(draft, reading=found.reading, activation=found.reading.activation)
+        again = draft.logits(probes[0])
+        if draft._unanswered(again).any() or (not again.isfinite().all() and damaged(draft.module)):
             refuse_not_finite(*draft._tracing(), where)
         notices = [*draft.notices, *found.notices]
+        if not torch.allclose(again, found.logits, rtol=1e-3, atol=1e-3):
+            notices.append(_RANDOM)
         draft = replace(draft, labels=_labelled(labels, found.reading.width, notices))
         notices += _told(draft)
         draft = replace(draft, notices=tuple(notices))
@@ -249,12 +254,10 @@ class Classifier:
         """Raise UnsupportedModelError if an image has no answer: the largest of nan is no prediction.
 
         Args:
-            logits: (N, C). Those of a softmax may exclude some classes wholly (-inf).
+            logits: (N, C).
             keys: (N,), what the images are called.
         """
-        excluded = logits.isneginf() & (self.activation == "softmax")
-        wrong = (~(logits.isfinite() | excluded).all(1) | excluded.all(1)).nonzero()[:, 0].tolist()
-        if wrong:
+        if wrong := self._unanswered(logits).nonzero()[:, 0].tolist():
             named = f", such as {keys[wrong[0]][:80]!r}" if keys else ""
             what = f"{len(wrong)} of {len(logits)} images{named}" if len(logits) > 1 else "this image"
             raise UnsupportedModelError(
@@ -305,6 +308,11 @@ class Classifier:
 
         return self.module, forward, self.transform(textured_picture())[None]
 
+    def _unanswered(self, logits: Tensor) -> Tensor:
+        """(N,) bool: whose logits are no answer. Those of a softmax may exclude some classes wholly (-inf)."""
+        excluded = logits.isneginf() & (self.activation == "softmax")
+        return ~(logits.isfinite() | excluded).all(1) | excluded.all(1)
+
     def _returned(self, pixels: Tensor) -> tuple[Any, deque[LastCall]]:
         """What the network itself gives, and the last calls of that pass; without a graph."""
         with torch.no_grad(), evaluating(self.module, self.lock), last_calls() as calls:
@@ -333,14 +341,11 @@ def _widths(labels: Sequence[str] | Mapping[int, str]) -> tuple[int, ...]:
 
 def _labelled(labels: Sequence[str] | Mapping[int, str], width: int, notices: list[str]) -> tuple[str, ...]:
     """A name for each class. One output speaks for the second of two classes, or for the only one that is named."""
-    classes = width if width > 1 else min(max(len(labels), 1), 2)
-    if isinstance(labels, Mapping):
-        labels, _ = class_names(labels, classes, notices)
-    names = tuple(map(str, labels))
+    names = tuple(map(str, class_names(labels, width, notices)[0] if isinstance(labels, Mapping) else labels))
     if width == 1 and len(names) == 1:
         return f"not {names[0]}", names[0]
-    if len(names) != classes or (width == 1 and len(names) != 2):
-        raise ValueError(f"The network answers with {max(width, classes)} classes, but {len(names)} labels were given.")
+    if len(names) != (classes := max(width, 2)):
+        raise ValueError(f"The network answers with {classes} classes, but {len(names)} labels were given.")
     return names
 
 

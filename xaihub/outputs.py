@@ -97,10 +97,10 @@ LOGITS = Reading()  # where nothing was measured
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found: how to read it, the activation that makes probabilities of the logits, and what to tell."""
+    """What was found: how to read it, the logits of the first probe, and what to tell."""
 
     reading: Reading
-    activation: Activation
+    logits: Tensor
     notices: tuple[str, ...] = ()
 
 
@@ -151,14 +151,17 @@ def measure_outputs(
             f"activation='none' says that the network gives probabilities, but on an image it gave numbers from"
             f" {low:.3g} to {high:.3g}. Leave it out, or give 'softmax' or 'sigmoid'."
         )
-    return _concluded(found, kind, certain, stated, count)
+    reading, notices = _concluded(found, kind, certain, stated, count)
+    return Measured(reading, reading.read(returned, calls), notices)
 
 
-def _concluded(found: Reading, kind: str, inside: bool, stated: StatedActivation | None, count: int) -> Measured:
+def _concluded(
+    found: Reading, kind: str, inside: bool, stated: StatedActivation | None, count: int
+) -> tuple[Reading, tuple[str, ...]]:
     if not kind:
-        activation: Activation = "sigmoid" if found.width == 1 or stated == "sigmoid" else "softmax"
-        return Measured(replace(found, activation=activation), activation)
-    activation = "sigmoid" if kind in ("sigmoid", "logsigmoid") else "softmax"
+        alone = found.width == 1 or stated == "sigmoid"
+        return replace(found, activation="sigmoid" if alone else "softmax"), ()
+    activation: Activation = "sigmoid" if kind in ("sigmoid", "logsigmoid") else "softmax"
     gives: Gives = "log probabilities" if kind.startswith("log") else "probabilities"
     what = "their exponentials" if gives == "log probabilities" else "they"
     sums = "" if activation == "sigmoid" else " and sum to 1"
@@ -174,7 +177,7 @@ def _concluded(found: Reading, kind: str, inside: bool, stated: StatedActivation
     reading = replace(found, gives=gives, activation=activation, inside=inside)
     contradicted = stated in ("softmax", "sigmoid") and stated != activation
     also = (f"{stated!r} was stated for it, but its own last step is a {activation}: that is taken.",)
-    return Measured(reading, activation, (notice, *(also if contradicted else ())))
+    return reading, (notice, *(also if contradicted else ()))
 
 
 def find_answer(output: Any, widths: Sequence[int] = (), wanted: str | int | None = None) -> tuple[Path, Tensor]:

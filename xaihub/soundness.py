@@ -113,7 +113,7 @@ def why_no_gradient(module: nn.Module, forward: Forward, pixels: Tensor, others:
         changed = any(not torch.allclose(forward(other), logits, rtol=1e-5, atol=1e-6) for other in others)
     if not changed:
         return _SAME.format(count=len(others) + 1)
-    return _LOST + (_ZERO if arrived is not None else _where_lost(steps, target.requires_grad)) + _ONLY_ANSWER
+    return _LOST + (_ZERO if arrived is not None else _where_lost(steps)) + _ONLY_ANSWER
 
 
 class _Step(NamedTuple):
@@ -150,7 +150,7 @@ def _gradients(target: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]
     return [next(found) if tensor.requires_grad else None for tensor in tensors]
 
 
-def _where_lost(steps: Sequence[_Step], recorded: bool) -> str:
+def _where_lost(steps: Sequence[_Step]) -> str:
     """What cut the gradient off, as far as the layers' outputs tell."""
     if not steps:
         return "none of its layers runs where that could be seen, and its code records no gradient."
@@ -161,10 +161,10 @@ def _where_lost(steps: Sequence[_Step], recorded: bool) -> str:
     if off is not None:
         mode = "torch.inference_mode" if off.inference else "torch.no_grad"
         return f"it switches gradients off itself ({mode}, found at {off.in_words}). Take that out of its forward."
-    before = [step for step in steps if not step.reached and (step.output.requires_grad or recorded)]
-    before = before or [step for step in steps if step.output.requires_grad]
-    after = next((step for step in steps if step.reached), None)
-    where = f" after {before[-1].in_words}" if before else ""
+    unreached = [place for place, step in enumerate(steps) if not step.reached and step.output.requires_grad]
+    last = unreached[-1] if unreached else -1
+    after = next((step for step in steps if step.reached), next(iter(steps[last + 1 :]), None))
+    where = f" after {steps[last].in_words}" if unreached else ""
     where += f" and before {after.in_words}" if after else ""
     return f"it is cut off{where}, as by detach(), .data or a way through NumPy. Take that out of its forward."
 

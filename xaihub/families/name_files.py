@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Named", "name_files", "names_beside"]
 
-_SPEAKS_OF_NAMES = re.compile(r"(tag|label|class|categor|synset|name).*\.(csv|tsv|txt|json)", re.IGNORECASE)
+_SPEAKS_OF_NAMES = re.compile(r"[^/]*(tag|label|class|categor|synset|name)[^/]*\.(csv|tsv|txt|json)", re.IGNORECASE)
 _LARGEST = 8 * 2**20  # bytes; 10,861 tags with their counts have 300 KB
 _MOST_FILES = 4
 _NAME = re.compile(r"(.*[_ ])?(name|tag|label|class|text)s?", re.IGNORECASE)
@@ -91,4 +91,6 @@ def _largest(value: Any) -> tuple[Sequence[Any] | Mapping[Any, Any], Sequence[st
     inside = value.items() if isinstance(value, Mapping) else ()
     parts = [(key, part) for key, part in inside if isinstance(part, Mapping | list)]
     key, part = max(parts, key=lambda entry: len(entry[1]), default=("", value))
+    if isinstance(part, Mapping) and all(isinstance(index, int) for index in part.values()):
+        part = {index: name for name, index in part.items()}
     return (part if isinstance(part, Mapping | list) else ()), (str(key),)
