@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["class_names"]
+__all__ = ["class_names", "index_of"]
 
 _FEW = 3  # names that a notice shows
 _LONGEST = 40  # letters of each
@@ -27,7 +27,7 @@ def class_names(
     """
     pairs = list(given.items()) if isinstance(given, Mapping) else list(enumerate(given))
     reverse = list(label2id.items()) if isinstance(label2id, Mapping) else []
-    if pairs and all(_index(key) is None and _index(value) is not None for key, value in pairs):
+    if pairs and all(index_of(key) is None and index_of(value) is not None for key, value in pairs):
         notices.append("Its id2label leads from names to numbers, so it is read the other way round.")
         pairs = [(value, key) for key, value in pairs]
     named = _by_index(pairs or [(value, key) for key, value in reverse], notices)
@@ -47,7 +47,7 @@ def class_names(
     return labels, True
 
 
-def _index(key: Any) -> int | None:
+def index_of(key: Any) -> int | None:
     """The whole number that a key is or writes, or None."""
     if isinstance(key, bool):
         return None
@@ -61,7 +61,7 @@ def _by_index(pairs: Iterable[tuple[Any, Any]], notices: list[str]) -> dict[int,
     named: dict[int, str] = {}
     left: list[str] = []
     for key, value in pairs:
-        index = _index(key)
+        index = index_of(key)
         if value is None or not str(value).strip():
             continue
         if index is None or named.get(index, value) != value:
@@ -111,7 +111,7 @@ def _tell_contradiction(named: Mapping[int, str], reverse: Iterable[tuple[Any, A
     wrong = [
         f"{name}: {value}, not {min(where[str(name)])}"
         for name, value in reverse
-        if str(name) in where and _index(value) not in where[str(name)]
+        if str(name) in where and index_of(value) not in where[str(name)]
     ]
     if wrong:
         notices.append(f"Its label2id contradicts its id2label ({_shown(wrong)}): id2label is taken.")

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xaihub.calls import LastCall, attending, last_calls
-from xaihub.class_names import class_names
+from xaihub.class_names import class_names, index_of
 from xaihub.errors import TargetLayerError, UnknownNameError, UnsupportedModelError
 from xaihub.heads import candidates, the_head
 from xaihub.hooks import evaluating, recording, watching
@@ -335,8 +335,9 @@ def read_logits(output: Any) -> Tensor:
 
 def _widths(labels: Sequence[str] | Mapping[int, str]) -> tuple[int, ...]:
     """How many numbers for each image would fit the labels, the best first; one number answers for two classes."""
-    counts = [len(labels), *([max(labels) + 1, max(labels)] if isinstance(labels, Mapping) and labels else [])]
-    return tuple(dict.fromkeys([*counts, *([1] if len(labels) == 2 else [])]))
+    last = max(filter(None, map(index_of, labels)), default=0) if isinstance(labels, Mapping) else 0
+    counts = [len(labels), *([last + 1, last] if last else []), *([1] if len(labels) == 2 else [])]
+    return tuple(dict.fromkeys(counts))
 
 
 def _labelled(labels: Sequence[str] | Mapping[int, str], width: int, notices: list[str]) -> tuple[str, ...]:

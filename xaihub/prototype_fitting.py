@@ -126,7 +126,8 @@ def _wanted(looked: Looked, targets: Targets, fitted_to: FittedTo) -> Tensor:
     if fitted_to == "labels":
         return targets.indices
     kept = [looked.classifier.labels.index(label) for label in targets.labels]
-    return looked.logits[list(targets.rows)][:, kept].softmax(1)
+    shares = looked.classifier.probabilities(looked.logits[list(targets.rows)])[:, kept]
+    return shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
 
 
 def _directions(looked: Looked, labels: Sequence[str]) -> Tensor | None:
