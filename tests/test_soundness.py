@@ -222,6 +222,20 @@ def test_torchscript_is_said_to_run_where_no_layer_can_be_seen(way):
     np.testing.assert_allclose(ours.raw, plain.raw, rtol=1e-4, atol=1e-6)
 
 
+def test_a_network_of_functions_alone_is_said_to_have_no_layers_that_can_be_seen():
+    exported = torch.export.export(SmallNet().eval(), (torch.rand(1, 3, 32, 32),)).module()
+
+    for network in (exported, ColourCounterOfFunctions()):
+        classifier = Classifier.from_module(network, labels=["red", "green", "blue"], transform=to_pixels((32, 32)))
+        assert "None of its layers runs as a module (nn.Module) of its own" in classifier.no_layer
+        assert np.abs(explain(classifier, picture(), ["input-x-gradient"])["input-x-gradient"][0].raw).max() > 0
+
+
+class ColourCounterOfFunctions(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(pixels, 4).sum((-2, -1))
+
+
 def test_an_untrained_head_is_still_called_that():
     network = SmallNet()
     nn.init.zeros_(network.head.weight)

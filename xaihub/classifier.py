@@ -130,11 +130,11 @@ class Classifier:
         try:
             draft = replace(draft, target_layer=choose_target_layer(*draft._tracing()))
         except TargetLayerError as error:
-            draft = replace(draft, no_layer=why_no_module_runs(draft.module) or str(error))
+            draft = replace(draft, no_layer=why_no_module_runs(*draft._tracing()) or str(error))
         return draft._with_gradient(probes)
 
     def _why_hidden(self, probes: Sequence[Tensor]) -> str:
-        return why_no_module_runs(self.module) or why_no_gradient(*self._tracing(), probes[1:3])
+        return why_no_module_runs(*self._tracing()) or why_no_gradient(*self._tracing(), probes[1:3])
 
     def _with_gradient(self, probes: Sequence[Tensor]) -> "Classifier":
         """The same, knowing why no gradient arrives at the pixels; a proved layer shows that one does."""

@@ -169,13 +169,27 @@ def _where_lost(steps: Sequence[_Step]) -> str:
     return f"it is cut off{where}, as by detach(), .data or a way through NumPy. Take that out of its forward."
 
 
-def why_no_module_runs(module: nn.Module) -> str:
+def why_no_module_runs(module: nn.Module, forward: Forward, pixels: Tensor) -> str:
     """Why nothing can be seen inside a network that Python does not run layer by layer; "" of any other."""
-    scripted = next((part for part in module.modules() if isinstance(part, torch.jit.ScriptModule)), None)
-    if scripted is None:
-        return ""
-    return (
-        "It is TorchScript (scripted or traced): its layers run outside of Python, where none of their outputs can be"
-        " seen. Give the network that it was made from. Methods that look at pixels and answers (input x gradient,"
-        " occlusion, RISE) work."
-    )
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        return _TORCHSCRIPT + _ANSWER_AND_PIXELS
+    ran: list[str] = []
+
+    def see(name: str, output: Any) -> None:
+        if first_tensor(output) is not None:
+            ran.append(name)
+
+    with torch.no_grad(), watching({name: part for name, part in module.named_modules() if name}, see):
+        forward(pixels)
+    return "" if ran else _NO_PARTS + _ANSWER_AND_PIXELS
+
+
+_TORCHSCRIPT = (
+    "It is TorchScript (scripted or traced): its layers run outside of Python, where none of their outputs can be seen."
+    " Give the network that it was made from."
+)
+_NO_PARTS = (
+    "None of its layers runs as a module (nn.Module) of its own, as after torch.export or in a network of functions, so"
+    " none of their outputs can be seen. Give the network that it was made from, or write its steps as modules."
+)
+_ANSWER_AND_PIXELS = " Methods that look at pixels and answers (input x gradient, occlusion, RISE) work."
