@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -113,10 +114,11 @@ class Classifier:
         refuse_meta(module, where)
         measured = transform if isinstance(transform, Transform) else Transform(transform)
         draft = cls(unwrapped(module), measured, (), **details)
-        probes = list(probe_pixels(measured))
-        found = measure_outputs(draft._returned, probes, _widths(labels), stated=activation, output=output)
+        found = measure_outputs(
+            draft._returned, probe_pixels(measured), _widths(labels), stated=activation, output=output
+        )
         draft = replace(draft, reading=found.reading, activation=found.reading.activation)
-        again = draft.logits(probes[0])
+        again = draft.logits(measured(textured_picture())[None])
         if draft._unanswered(again).any() or (not again.isfinite().all() and damaged(draft.module)):
             refuse_not_finite(*draft._tracing(), where)
         notices = [*draft.notices, *found.notices]
@@ -126,21 +128,24 @@ class Classifier:
         notices += _told(draft)
         draft = replace(draft, notices=tuple(notices))
         if target_layer is not None:
-            return draft.with_layer(target_layer)._with_gradient(probes)
+            return draft.with_layer(target_layer)._with_gradient()
         try:
             draft = replace(draft, target_layer=choose_target_layer(*draft._tracing()))
         except TargetLayerError as error:
             draft = replace(draft, no_layer=why_no_module_runs(*draft._tracing()) or str(error))
-        return draft._with_gradient(probes)
+        return draft._with_gradient()
 
-    def _why_hidden(self, probes: Sequence[Tensor]) -> str:
-        return why_no_module_runs(*self._tracing()) or why_no_gradient(*self._tracing(), probes[1:3])
+    def _why_hidden(self) -> str:
+        return why_no_module_runs(*self._tracing()) or self._why_no_gradient()
 
-    def _with_gradient(self, probes: Sequence[Tensor]) -> "Classifier":
+    def _why_no_gradient(self) -> str:
+        return why_no_gradient(*self._tracing(), islice(probe_pixels(self.transform), 1, 3))
+
+    def _with_gradient(self) -> "Classifier":
         """The same, knowing why no gradient arrives at the pixels; a proved layer shows that one does."""
         if self.target_layer is not None and self.target_layer.proof in ("bottleneck", "fused"):
             return self
-        why = why_no_gradient(*self._tracing(), probes[1:3])
+        why = self._why_no_gradient()
         if not why:
             return self
         if self.target_layer is None:
@@ -295,9 +300,7 @@ class Classifier:
             try:
                 layer = layer_named(*self._tracing(), name)
             except TargetLayerError as error:
-                why = dict(self.module.named_modules()).get(name) and self._why_hidden(
-                    list(probe_pixels(self.transform))
-                )
+                why = dict(self.module.named_modules()).get(name) and self._why_hidden()
                 raise TargetLayerError(why or str(error)) from error
         return replace(self, target_layer=replace(layer, alternatives=known))
 

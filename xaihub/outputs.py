@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xaihub.calls import LastCall, last_calls
 
-__all__ = ["LOGITS", "Activation", "Measured", "Reading", "StatedActivation", "measure_outputs"]
+__all__ = ["LOGITS", "Activation", "Measured", "Reading", "StatedActivation", "find_answer", "measure_outputs"]
 
 Activation = Literal["softmax", "sigmoid"]
 StatedActivation = Literal["softmax", "sigmoid", "none"]

@@ -16,11 +16,13 @@ CONTRASTS = (-1e2, 1e4, -1e6)  # of pixels: random weights can keep logits in [0
 def probe_pixels(transform: Transform) -> Iterator[Tensor]:
     """(1, C, H, W) of a textured image, of noise twice, black and white, and of noise with contrasts no image has."""
     generator = np.random.default_rng(1)
-    noise = [Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(2)]
-    flat = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
-    images = [transform(image)[None] for image in (textured_picture(), *noise, *flat)]
-    yield from images
-    yield from (images[1] * contrast for contrast in CONTRASTS)
+    images = [Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(2)]
+    yield transform(textured_picture())[None]
+    noise = transform(images[0])[None]
+    yield noise
+    yield transform(images[1])[None]
+    yield from (transform(Image.new("RGB", (64, 64), colour))[None] for colour in ("black", "white"))
+    yield from (noise * contrast for contrast in CONTRASTS)
 
 
 def textured_picture() -> Image.Image:

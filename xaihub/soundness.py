@@ -1,6 +1,6 @@
 """What keeps a network from being explained, measured: damaged weights, answers that are no numbers, lost gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -83,7 +83,7 @@ def _first_not_finite(module: nn.Module, forward: Forward, pixels: Tensor) -> st
     return lost[0] if lost else ""
 
 
-def why_no_gradient(module: nn.Module, forward: Forward, pixels: Tensor, others: Sequence[Tensor]) -> str:
+def why_no_gradient(module: nn.Module, forward: Forward, pixels: Tensor, others: Iterable[Tensor]) -> str:
     """Why no gradient of the answer arrives at the pixels, in words; "" where one does.
 
     Args:
@@ -110,9 +110,9 @@ def why_no_gradient(module: nn.Module, forward: Forward, pixels: Tensor, others:
     if arrived is not None and arrived.any():
         return "" if arrived.isfinite().all() else _NOT_FINITE_GRADIENT
     with torch.no_grad():
-        changed = any(not torch.allclose(forward(other), logits, rtol=1e-5, atol=1e-6) for other in others)
-    if not changed:
-        return _SAME.format(count=len(others) + 1)
+        changed = [not torch.allclose(forward(other), logits, rtol=1e-5, atol=1e-6) for other in others]
+    if not any(changed):
+        return _SAME.format(count=len(changed) + 1)
     return _LOST + (_ZERO if arrived is not None else _where_lost(steps)) + _ONLY_ANSWER
 
 

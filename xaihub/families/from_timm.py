@@ -155,7 +155,7 @@ def _timm_labels(
     described = config.get("label_descriptions") or stored.get("label_descriptions") or {}
     if isinstance(names, dict | list | tuple) and names:
         entries = names.items() if isinstance(names, dict) else enumerate(names)
-        names = {key: described.get(name, name) if isinstance(name, str) else name for key, name in entries}
+        names = {int(key): described.get(name, name) if isinstance(name, str) else name for key, name in entries}
     subset = None if names or names_beside(folder, classes) else infer_imagenet_subset(module)
     if subset:
         info = ImageNetInfo(subset)
