@@ -449,3 +449,10 @@ def test_a_model_of_transformers_that_states_nothing_keeps_its_softmax(hub, tmp_
     hub.add_files("alice/tiny", files_of(build(TINY["vit"]), processor_of(TINY["vit"]), folder=tmp_path))
 
     assert load_classifier("alice/tiny", token=False).activation == "softmax"
+
+
+def test_the_command_line_takes_what_its_caller_says_of_the_activation(tmp_path, capsys):
+    _, folder = torchvision_folder(tmp_path, classes=3, id2label={"0": "cat", "1": "dog", "2": "hen"})
+
+    assert main(["doctor", folder, "--activation", "sigmoid"]) == 0
+    assert "answers with: logits, whose sigmoid is the probability" in capsys.readouterr().out

@@ -55,12 +55,12 @@ class Classifier:
         labels: the classes' names, from `config.id2label`.
         target_layer: where explanations look; None when no layer shows where, and `no_layer` says why.
         activation: what makes probabilities of `logits`: softmax, or sigmoid where classes do not exclude each other.
-        reading: how logits are read from what the network gives, as it was measured.
-        no_gradient: why no gradient of the answer arrives at the pixels; "" where one does.
         repo_id, revision: where it came from; the revision is a commit sha for Hub models.
         facts: family, licence, parameters and the like, for people.
         notices: what had to be assumed, in words, for people.
         prototypes: what its answer is made of, where it is one that answers by prototypes; its network is `module`.
+        reading: how logits are read from what the network gives, as it was measured.
+        no_gradient: why no gradient of the answer arrives at the pixels; "" where one does.
     """
 
     module: nn.Module = field(repr=False)
@@ -69,14 +69,14 @@ class Classifier:
     target_layer: TargetLayer | None = None
     no_layer: str = ""
     activation: Activation = "softmax"
-    reading: Reading = LOGITS
-    no_gradient: str = ""
     repo_id: str = "your own network"
     revision: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     prototypes: Prototypes | None = field(default=None, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    reading: Reading = LOGITS
+    no_gradient: str = ""
 
     @classmethod
     @recording

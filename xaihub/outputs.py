@@ -225,7 +225,7 @@ def _distinct(known: Sequence[tuple[Path, Tensor]]) -> list[tuple[Path, Tensor]]
         )
         if not again and not made:
             kept.append((path, rows))
-    return kept
+    return kept or list(known)
 
 
 def _softmax(rows: Tensor) -> Tensor:
