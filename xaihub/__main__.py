@@ -24,6 +24,8 @@ _REPO = (
     "an id on the Hub, torchvision/NAME, kaggle/OWNER/MODEL/FRAMEWORK/VARIATION, xaihub/paper-pets, a folder, or"
     " my_model.py:load, a file of your own, which is run"
 )
+_ACTIVATIONS = ("softmax", "sigmoid", "none")
+_ACTIVATION = "what makes probabilities of the network's numbers (none: they are some); default: measured, or stated"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--references", metavar="ID", help="saved references, or a dataset or folder to embed")
     explain.add_argument("--limit", type=int, default=200, help="how many pictures of a dataset to embed (200)")
     explain.add_argument("--layer", help="the target layer's name; default: chosen and proved")
+    explain.add_argument("--activation", choices=_ACTIVATIONS, help=_ACTIVATION)
     explain.add_argument("--revision", help="a branch, tag or commit of the model")
     explain.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
     explain.add_argument(
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("repo", help=_REPO)
     doctor.add_argument("--revision")
     doctor.add_argument("--layer", help="examine this layer instead of the chosen one")
+    doctor.add_argument("--activation", choices=_ACTIVATIONS, help=_ACTIVATION)
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(run=_doctor)
 
@@ -181,10 +185,12 @@ def _classifier(arguments: argparse.Namespace, progress: Progress) -> "tuple[Cla
 
     if not is_own_module(arguments.repo):
         plan = preflight(arguments.repo, revision=arguments.revision)
-        return load_classifier(plan, target_layer=arguments.layer, progress=progress), plan.download
+        return load_classifier(
+            plan, target_layer=arguments.layer, activation=arguments.activation, progress=progress
+        ), plan.download
     if arguments.revision:
         raise UnsupportedModelError(f"{arguments.repo} is a file of your own: leave --revision out.")
-    return load_own_module(arguments.repo, target_layer=arguments.layer), 0
+    return load_own_module(arguments.repo, target_layer=arguments.layer, activation=arguments.activation), 0
 
 
 if __name__ == "__main__":

@@ -160,13 +160,15 @@ def _gradients(total: Tensor, tensors: list[Tensor]) -> list[Tensor]:
 # As methods
 
 
-@map_method("input-x-gradient", title="Input x gradient", passes=3, signed=True, clip=CLIP)
+@map_method("input-x-gradient", needs=("gradient",), title="Input x gradient", passes=3, signed=True, clip=CLIP)
 def _input_x_gradient(query: Query) -> Tensor:
     """Input x gradient (Shrikumar et al., 2016): each pixel's share of the score, to first order."""
     return input_x_gradient(_score(query), query.view.pixels)[0].sum(0)
 
 
-@map_method("guided-backprop", title="Guided backpropagation", passes=3, clip=CLIP, claim=SENSITIVE)
+@map_method(
+    "guided-backprop", needs=("gradient",), title="Guided backpropagation", passes=3, clip=CLIP, claim=SENSITIVE
+)
 def _guided_backprop(query: Query) -> Tensor:
     """Guided backpropagation (Springenberg et al., 2015): the gradient, with negative parts stopped at every ReLU.
 
@@ -175,14 +177,23 @@ def _guided_backprop(query: Query) -> Tensor:
     return _guided(query, "guided-backprop")[0].abs().sum(0)
 
 
-@map_method("guided-gradcam", needs=("target layer",), title="Guided Grad-CAM", passes=3, clip=CLIP, claim=SENSITIVE)
+@map_method(
+    "guided-gradcam", needs=("target layer", "gradient"), title="Guided Grad-CAM", passes=3, clip=CLIP, claim=SENSITIVE
+)
 def _guided_gradcam(query: Query) -> Tensor:
     """Guided Grad-CAM (Selvaraju et al., 2017): guided backpropagation, only where Grad-CAM's map is positive."""
     coarse = gradcam(query.activations[None], query.gradients[None])
     return guided_gradcam(_guided(query, "guided-gradcam"), coarse)[0].abs().sum(0)
 
 
-@map_method("integrated-gradients", title="Integrated gradients", passes=3 * STEPS + 1, signed=True, clip=CLIP)
+@map_method(
+    "integrated-gradients",
+    needs=("gradient",),
+    title="Integrated gradients",
+    passes=3 * STEPS + 1,
+    signed=True,
+    clip=CLIP,
+)
 def _integrated_gradients(query: Query) -> Tensor:
     """Integrated gradients (Sundararajan et al., 2017): each pixel's share of the score's rise from a flat picture.
 
@@ -199,13 +210,13 @@ def _integrated_gradients(query: Query) -> Tensor:
     return terms[0].sum(0)
 
 
-@map_method("smoothgrad", title="SmoothGrad", passes=3 * COPIES, clip=CLIP, claim=SENSITIVE)
+@map_method("smoothgrad", needs=("gradient",), title="SmoothGrad", passes=3 * COPIES, clip=CLIP, claim=SENSITIVE)
 def _smoothgrad(query: Query) -> Tensor:
     """SmoothGrad (Smilkov et al., 2017): the gradient averaged over copies of the picture with noise, in size."""
     return smoothgrad(_score(query), query.view.pixels, progress=query.progress)[0].abs().sum(0)
 
 
-@map_method("fullgrad", title="FullGrad", passes=3, claim=SENSITIVE)
+@map_method("fullgrad", needs=("gradient",), title="FullGrad", passes=3, claim=SENSITIVE)
 def _fullgrad(query: Query) -> Tensor:
     """FullGrad (Srinivas & Fleuret, 2019): gradients to the pixels and to the biases of all layers, added in size."""
     by_input, by_bias = full_gradient(_score(query), query.view.pixels)

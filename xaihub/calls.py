@@ -4,22 +4,36 @@ Some things have no module that a hook could watch: a ReLU that is a function, a
 weights inside an attention.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  everyone's name for it
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["attending", "biasing", "rectifying"]
+__all__ = ["LastCall", "attending", "biasing", "last_calls", "rectifying"]
 
 Call = Callable[..., Any]
 Weights = Callable[[Tensor], Tensor | None]
 
 _RELUS = {F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
-_SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax}
+_SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax, torch.special.softmax}
+_LOG_SOFTMAXES = {F.log_softmax, torch.log_softmax, Tensor.log_softmax, torch.special.log_softmax}
+_SIGMOIDS = {F.sigmoid, torch.sigmoid, torch.sigmoid_, torch.special.expit, Tensor.sigmoid, Tensor.sigmoid_}
+_LINEAR = {
+    F.linear, F.conv2d, torch.matmul, torch.mm, torch.addmm, torch.einsum,
+    Tensor.matmul, Tensor.mm, Tensor.addmm, Tensor.__matmul__,
+}  # fmt: skip
+_BOUNDED = {
+    torch.exp, torch.tanh, torch.clamp, torch.clip, torch.erf, torch.atan, torch.special.ndtr, F.tanh, F.hardsigmoid,
+    F.hardtanh, Tensor.exp, Tensor.tanh, Tensor.clamp, Tensor.clamp_, Tensor.clip, Tensor.erf, Tensor.atan,
+}  # fmt: skip
+_MOST_CALLS = 64  # that are remembered: a network's answers are among the last
+
+Ending = Literal["softmax", "log_softmax", "sigmoid", "logsigmoid", "bounded", "linear"]
 
 
 class _Calls(TorchFunctionMode):
@@ -109,6 +123,47 @@ def attending(see: Weights) -> Iterator[None]:
 
     with _Calls(answer):
         yield
+
+
+class LastCall(NamedTuple):
+    """A call that an answer could come from: what ran, what it was given, what it gave.
+
+    The tensors are held of a softmax, a sigmoid or their logarithm that gave a row of numbers for each image: (N, C),
+    (N, C, 1, 1) or (N,). Of linear maps and other functions with bounds it only counts that they ran.
+    """
+
+    kind: Ending
+    given: Tensor | None = None
+    gave: Tensor | None = None
+
+
+_KINDS: dict[Ending, set[Any]] = {
+    "softmax": _SOFTMAXES, "log_softmax": _LOG_SOFTMAXES, "sigmoid": _SIGMOIDS, "logsigmoid": {F.logsigmoid},
+    "bounded": _BOUNDED, "linear": _LINEAR,
+}  # fmt: skip
+_ENDINGS: dict[Call, Ending] = {call: kind for kind, calls in _KINDS.items() for call in calls}
+
+
+@contextmanager
+def last_calls() -> Iterator[deque[LastCall]]:
+    """While open, gives a list of the last softmaxes, sigmoids, their logarithms, bounded functions and linear maps
+    that ran."""
+    ran: deque[LastCall] = deque(maxlen=_MOST_CALLS)
+
+    def answer(func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kind = _ENDINGS.get(func)
+        held = kind not in (None, "linear", "bounded")
+        given = (args[0] if args else kwargs.get("input")) if held else None
+        if given is not None and func in (torch.sigmoid_, Tensor.sigmoid_):  # they overwrite it
+            given = given.clone()
+        output = func(*args, **kwargs)
+        if kind:
+            answers = held and torch.is_tensor(output) and all(size == 1 for size in output.shape[2:])
+            ran.append(LastCall(kind, given, output) if answers else LastCall(kind))
+        return output
+
+    with _Calls(answer):
+        yield ran
 
 
 def _used(see: Weights, weights: Tensor) -> Tensor:

@@ -2,29 +2,46 @@
 
 import hashlib
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from xaihub.calls import attending
-from xaihub.errors import TargetLayerError, UnknownNameError
+from xaihub.calls import LastCall, attending, last_calls
+from xaihub.class_names import class_names, index_of
+from xaihub.errors import TargetLayerError, UnknownNameError, UnsupportedModelError
 from xaihub.heads import candidates, the_head
-from xaihub.hooks import evaluating, first_tensor, recording, watching
+from xaihub.hooks import evaluating, recording, watching
+from xaihub.outputs import LOGITS, Activation, Reading, StatedActivation, measure_outputs
 from xaihub.preprocessing import Preprocess, Transform
+from xaihub.probe_images import probe_pixels, textured_picture
 from xaihub.prototypes import Prototypes
 from xaihub.records import Prediction
 from xaihub.registry import nearest_name
+from xaihub.soundness import (
+    NOT_FINITE,
+    damaged,
+    refuse_meta,
+    refuse_not_finite,
+    why_no_gradient,
+    why_no_module_runs,
+)
 from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named
+from xaihub.wrappers import unwrapped
 
-__all__ = ["Classifier", "read_logits"]
+__all__ = ["Activation", "Classifier", "StatedActivation", "read_logits"]
 
-Activation = Literal["softmax", "sigmoid"]
+_RANDOM = (
+    "Its answer to one and the same image changes from call to call, so its explanations do, too: something random is"
+    " not switched off by eval mode, such as F.dropout without training=self.training."
+)
 _FEW_CLASSES = 12  # so many are all named where one of them was meant
 
 
@@ -33,15 +50,17 @@ class Classifier:
     """An image classifier as the rest of the package knows it, wherever it came from.
 
     Attributes:
-        module: the network, called with pixels (N, C, H, W); what it returns is read by `logits`.
+        module: the network, called with pixels (N, C, H, W); what it returns is read by `reading`.
         transform: picture -> pixels.
         labels: the classes' names, from `config.id2label`.
         target_layer: where explanations look; None when no layer shows where, and `no_layer` says why.
-        activation: softmax, or sigmoid where classes do not exclude each other.
+        activation: what makes probabilities of `logits`: softmax, or sigmoid where classes do not exclude each other.
         repo_id, revision: where it came from; the revision is a commit sha for Hub models.
         facts: family, licence, parameters and the like, for people.
         notices: what had to be assumed, in words, for people.
         prototypes: what its answer is made of, where it is one that answers by prototypes; its network is `module`.
+        reading: how logits are read from what the network gives, as it was measured.
+        no_gradient: why no gradient of the answer arrives at the pixels; "" where one does.
     """
 
     module: nn.Module = field(repr=False)
@@ -56,6 +75,8 @@ class Classifier:
     notices: tuple[str, ...] = ()
     prototypes: Prototypes | None = field(default=None, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    reading: Reading = LOGITS
+    no_gradient: str = ""
 
     @classmethod
     @recording
@@ -66,35 +87,72 @@ class Classifier:
         labels: Sequence[str] | Mapping[int, str],
         transform: Preprocess,
         target_layer: str | None = None,
+        activation: StatedActivation | None = None,
+        output: str | int | None = None,
         **details: Any,
     ) -> "Classifier":
-        """A classifier of anyone's own network; the target layer is chosen and proved here.
+        """A classifier of anyone's own network; what it gives is measured, and the target layer chosen and proved.
 
         Args:
-            module: (N, C, H, W) -> logits (N, classes), or an object with `.logits`. It is not changed.
-            labels: the classes' names, in the order of the logits.
+            module: (N, C, H, W) -> logits or probabilities (N, classes), or a dict, tuple or object that holds them. It
+                is not changed; of a compiled one the network inside is run.
+            labels: the classes' names, in the order of the outputs, or by their indices. Of a network with one output:
+                two, the second of which it speaks for, or that one alone.
             transform: picture (RGB, PIL) -> tensor (C, H, W).
             target_layer: a module's name, to choose the layer yourself.
+            activation: what makes probabilities of its numbers: "softmax", "sigmoid", or "none" where they are
+                probabilities. None to measure it; what cannot be measured is softmax, and sigmoid of a single output.
+            output: which of several outputs is the answer: a key, an attribute or a place, as "heads.main" or 0.
             details: further fields of `Classifier`.
 
         Raises:
-            ValueError: the number of labels is not the number of classes.
+            ValueError: the number of labels is not the number of classes, or which output answers cannot be told.
+            UnsupportedModelError: it has no weights, or answers with numbers that are not finite.
             TargetLayerError: there is no layer of that name, or it gives no map.
         """
-        names = [labels[i] for i in sorted(labels)] if isinstance(labels, Mapping) else list(labels)
+        where = details.get("repo_id", cls.repo_id)
+        refuse_meta(module, where)
         measured = transform if isinstance(transform, Transform) else Transform(transform)
-        draft = cls(module, measured, tuple(map(str, names)), **details)
-        classes = draft.logits(measured(_textured_picture())[None]).shape[1]
-        if len(names) == 1 and classes == 2:  # one logit: yes or no
-            draft = replace(draft, labels=(f"not {names[0]}", str(names[0])), activation="sigmoid")
-        if len(draft.labels) != classes:
-            raise ValueError(f"The network answers with {classes} classes, but {len(names)} labels were given.")
+        draft = cls(unwrapped(module), measured, (), **details)
+        found = measure_outputs(
+            draft._returned, probe_pixels(measured), _widths(labels), stated=activation, output=output
+        )
+        draft = replace(draft, reading=found.reading, activation=found.reading.activation)
+        again = draft.logits(measured(textured_picture())[None])
+        if draft._unanswered(again).any() or (not again.isfinite().all() and damaged(draft.module)):
+            refuse_not_finite(*draft._tracing(), where)
+        notices = [*draft.notices, *found.notices]
+        if not torch.allclose(again, found.logits, rtol=1e-3, atol=1e-3):
+            notices.append(_RANDOM)
+        draft = replace(draft, labels=_labelled(labels, found.reading.width, notices))
+        notices += _told(draft)
+        draft = replace(draft, notices=tuple(notices))
         if target_layer is not None:
-            return draft.with_layer(target_layer)
+            return draft.with_layer(target_layer)._with_gradient()
         try:
-            return replace(draft, target_layer=choose_target_layer(*draft._tracing()))
+            draft = replace(draft, target_layer=choose_target_layer(*draft._tracing()))
         except TargetLayerError as error:
-            return replace(draft, no_layer=str(error))
+            draft = replace(draft, no_layer=why_no_module_runs(*draft._tracing()) or str(error))
+        return draft._with_gradient()
+
+    def _why_hidden(self) -> str:
+        return why_no_module_runs(*self._tracing()) or self._why_no_gradient()
+
+    def _why_no_gradient(self) -> str:
+        return why_no_gradient(*self._tracing(), islice(probe_pixels(self.transform), 1, 3))
+
+    def _with_gradient(self) -> "Classifier":
+        """The same, knowing why no gradient arrives at the pixels; a proved layer shows that one does."""
+        if self.target_layer is not None and self.target_layer.proof in ("bottleneck", "fused"):
+            return self
+        why = self._why_no_gradient()
+        if not why:
+            return self
+        if self.target_layer is None:
+            return replace(self, no_gradient=why, no_layer=why)
+        reason = f"It is the last layer that shows where and that a gradient reaches. {why}"
+        layer = replace(self.target_layer, reason=reason)
+        return replace(self, no_gradient=why, target_layer=layer, notices=(*self.notices, why))
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -135,8 +193,7 @@ class Classifier:
         Asked of the network only where several could be it. Where one alone could, each tapped pass asks whether it is:
         `Pass.entered` is None where the network goes on after it.
         """
-        one = 1 if len(self.labels) == 2 and self.activation == "sigmoid" else 0  # a yes or no, see `read_logits`
-        known = candidates(self.module, one or len(self.labels))
+        known = candidates(self.module, self.reading.width or len(self.labels))
         if len(known) < 2:
             return next(iter(known), "")
         _, forward, pixels = self._tracing()
@@ -189,9 +246,29 @@ class Classifier:
         return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(-1)
 
     def prediction(self, logits: Tensor) -> Prediction:
-        """The record of one picture's logits (C,)."""
+        """The record of one picture's logits (C,).
+
+        Raises:
+            UnsupportedModelError: they are not finite, so that there is no answer.
+        """
+        self.refuse_not_finite(logits[None])
         values = self.probabilities(logits.detach().float()).cpu().numpy().astype(np.float32)
         return Prediction(self.labels, values, self.activation)
+
+    def refuse_not_finite(self, logits: Tensor, keys: Sequence[str] = ()) -> None:
+        """Raise UnsupportedModelError if an image has no answer: the largest of nan is no prediction.
+
+        Args:
+            logits: (N, C).
+            keys: (N,), what the images are called.
+        """
+        if wrong := self._unanswered(logits).nonzero()[:, 0].tolist():
+            named = f", such as {keys[wrong[0]][:80]!r}" if keys else ""
+            what = f"{len(wrong)} of {len(logits)} images{named}" if len(logits) > 1 else "this image"
+            raise UnsupportedModelError(
+                f"{NOT_FINITE.format(who=self.repo_id, what=what)}, so there is no prediction to explain. Leave such"
+                " images out, or run the network in float32 if it is in half precision."
+            )
 
     def class_index(self, target: str | int) -> int:
         """The index of a label, or of an index that is in range.
@@ -218,44 +295,73 @@ class Classifier:
             TargetLayerError: there is no such layer, or it gives no map.
         """
         known = self.target_layer.alternatives if self.target_layer else ()
-        return replace(self, target_layer=replace(layer_named(*self._tracing(), name), alternatives=known))
+        try:
+            layer = layer_named(*self._tracing(), name)
+        except TargetLayerError as error:
+            why = dict(self.module.named_modules()).get(name) and self._why_hidden()
+            raise TargetLayerError(why or str(error)) from error
+        return replace(self, target_layer=replace(layer, alternatives=known))
 
     def _tracing(self) -> tuple[nn.Module, Callable[[Tensor], Tensor], Tensor]:
         def forward(pixels: Tensor) -> Tensor:
             with evaluating(self.module, self.lock):
                 return self._forward(pixels)
 
-        return self.module, forward, self.transform(_textured_picture())[None]
+        return self.module, forward, self.transform(textured_picture())[None]
+
+    def _unanswered(self, logits: Tensor) -> Tensor:
+        """(N,) bool: whose logits are no answer. Those of a softmax may exclude some classes wholly (-inf)."""
+        excluded = logits.isneginf() & (self.activation == "softmax")
+        return ~(logits.isfinite() | excluded).all(1) | excluded.all(1)
+
+    def _returned(self, pixels: Tensor) -> tuple[Any, deque[LastCall]]:
+        """What the network itself gives, and the last calls of that pass; without a graph."""
+        with torch.no_grad(), evaluating(self.module, self.lock), last_calls() as calls:
+            return self.module(self._on_device(pixels)), calls
 
     def _forward(self, pixels: Tensor) -> Tensor:
+        with self.reading.listening() as calls:
+            returned = self.module(self._on_device(pixels))
+        return self.reading.read(returned, calls)
+
+    def _on_device(self, pixels: Tensor) -> Tensor:
         weight = next((p for p in self.module.parameters() if p.is_floating_point()), pixels)
-        return read_logits(self.module(pixels.to(weight.device, weight.dtype, copy=True)))  # it may change it in place
+        return pixels.to(weight.device, weight.dtype, copy=True)  # the network may change it in place
 
 
 def read_logits(output: Any) -> Tensor:
-    """(N, C) from whatever a library's classifier returns.
-
-    One logit is a yes or no: it becomes the two classes (-z, z), whose sigmoids are the two probabilities.
-    """
-    logits = getattr(output, "logits", None)
-    if logits is None:
-        logits = getattr(output, "last_hidden_state", None)  # PP-LCNet keeps its logits there
-    if logits is None:
-        logits = first_tensor(output)
-    if logits is None or logits.ndim != 2:
-        got = tuple(logits.shape) if logits is not None else type(output).__name__
-        raise ValueError(f"A classifier answers with logits (N, classes), but this network gave {got}.")
-    logits = logits.float()
-    return torch.cat([-logits, logits], dim=1) if logits.shape[1] == 1 else logits
+    """(N, C) from whatever a library's classifier returns, where nothing of it was measured: see `Reading.read`."""
+    return LOGITS.read(output)
 
 
-def _textured_picture() -> Image.Image:
-    """A fixed picture with structure at every scale: a flat one would leave half of a network silent."""
-    generator = np.random.default_rng(0)
-    layers = [
-        np.asarray(
-            Image.fromarray(generator.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize((256, 256)), dtype=np.float32
+def _widths(labels: Sequence[str] | Mapping[int, str]) -> tuple[int, ...]:
+    """How many numbers for each image would fit the labels, the best first; one number answers for two classes."""
+    last = max(filter(None, map(index_of, labels)), default=0) if isinstance(labels, Mapping) else 0
+    counts = [len(labels), *([last + 1, last] if last else []), *([1] if len(labels) == 2 else [])]
+    return tuple(dict.fromkeys(counts))
+
+
+def _labelled(labels: Sequence[str] | Mapping[int, str], width: int, notices: list[str]) -> tuple[str, ...]:
+    """A name for each class. One output speaks for the second of two classes, or for the only one that is named."""
+    names = tuple(map(str, class_names(labels, width, notices)[0] if isinstance(labels, Mapping) else labels))
+    if width == 1 and len(names) == 1:
+        return f"not {names[0]}", names[0]
+    if len(names) != (classes := max(width, 2)):
+        raise ValueError(f"The network answers with {classes} classes, but {len(names)} labels were given.")
+    return names
+
+
+def _told(classifier: Classifier) -> list[str]:
+    """What people should know of how its numbers became probabilities, and of its weights."""
+    told = []
+    if classifier.reading.width == 1:
+        no, yes = classifier.labels
+        told.append(f"It answers with one number, read as the probability of {yes!r} against {no!r}.")
+    elif classifier.activation == "sigmoid":
+        told.append("Its classes do not exclude each other (multi-label): each has a probability of its own.")
+    if names := damaged(classifier.module):
+        told.append(
+            f"{len(names)} of its weights' tensors hold values that are not finite, such as {names[0]}: its answers to"
+            " other images may be wrong or missing."
         )
-        for n in (3, 8, 24, 64, 128)
-    ]
-    return Image.fromarray(np.clip((np.mean(layers, axis=0) - 128) * 2 + 128, 0, 255).astype(np.uint8))
+    return told

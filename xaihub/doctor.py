@@ -31,6 +31,8 @@ def examine(classifier: Classifier, download: int = 0) -> dict[str, Any]:
         "classes": len(classifier.labels),
         "first classes": list(classifier.labels[:5]),
         "probabilities": classifier.activation,
+        "answers with": classifier.reading.in_words,
+        "no gradient because": classifier.no_gradient or None,
         "input": list(classifier.input_size),
         "preprocessing": classifier.transform.description,
         "target layer": None if layer is None else _layer(layer),
@@ -66,6 +68,7 @@ def told(report: dict[str, Any]) -> list[str]:
         f" {_megabytes(report['download'])}",
         f"  {classes:,} classes ({first}{' ...' if classes > len(report['first classes']) else ''}),"
         f" {report['probabilities']}",
+        f"  answers with: {report['answers with']}",
         f"  picture: {report['preprocessing']}",
         *([f"  adapter: {report['adapter']}"] if report["adapter"] else []),
         *_layer_told(report),

@@ -50,7 +50,8 @@ def watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
 
     with ExitStack() as handles:
         for name, layer in layers.items():
-            handles.callback(layer.register_forward_hook(hook_for(name)).remove)
+            if not isinstance(layer, torch.jit.ScriptModule):  # it runs outside of Python, and takes no hooks
+                handles.callback(layer.register_forward_hook(hook_for(name)).remove)
         yield
 
 

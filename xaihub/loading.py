@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from xaihub import hub, kaggle
-from xaihub.classifier import Classifier
+from xaihub.classifier import Classifier, StatedActivation
 from xaihub.downloads import cache_folder, fetch_checked
 from xaihub.families import FAMILIES, from_torchvision, stored_parameters
 from xaihub.planning import STARTER_FOLDER, Limits, Plan, preflight, refuse_parameters
@@ -29,6 +29,7 @@ def load_classifier(
     token: hub.Token = None,
     device: str | None = None,
     target_layer: str | None = None,
+    activation: StatedActivation | None = None,
     limits: Limits | None = None,
     local: bool = True,
     progress: Progress = silent,
@@ -38,6 +39,7 @@ def load_classifier(
     Args:
         repo_id_or_folder: see `preflight`, or the plan that it made.
         target_layer: a module's name; None to let it be chosen.
+        activation: "softmax", "sigmoid" or "none", as `Classifier.from_module` takes it; None for what its files say.
         progress: is told how far the download is, and may stop it.
 
     Raises:
@@ -54,6 +56,7 @@ def load_classifier(
         "revision": plan.revision,
         "device": device,
         "target_layer": target_layer,
+        "activation": activation,
         "facts": {"licence": plan.licence, "task": plan.task},
     }
     if plan.repo_id.startswith("torchvision/"):

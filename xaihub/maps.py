@@ -20,6 +20,10 @@ CLAIM = "Where {label} comes from"
 FAINT = 0.05  # of the largest absolute value: positive evidence below it cannot be told from none on the map
 WEAK = 0.5  # below it the caption says how strong the evidence against is
 
+_SATURATED = (
+    "But this network gives probabilities only, and that of {label} is 0 or 1 to float precision: no gradient is left"
+    " of it, and this map means nothing where it rests on one."
+)
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -103,6 +107,8 @@ def evidence(
     strength = float(heatmap.max())
     if void:
         caption = f"No map for {label!r} ({how}): {void}"
+    elif query.classifier.reading.saturated(query.logits[query.target]):
+        caption = f"{claimed}: {how}. {_SATURATED.format(label=repr(label))}"
     elif strength < FAINT:
         nothing = f"No positive evidence for {label!r}{' at this layer' * bool(layer)} ({how})"
         caption = f"{nothing}: {_strength_in_words(strength) if strength else 'nothing speaks for it'}."

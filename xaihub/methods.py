@@ -21,7 +21,7 @@ from xaihub.registry import Registry
 
 __all__ = ["FEW_PASSES", "METHODS", "Method", "Need", "Query", "first_line", "method"]
 
-Need = Literal["target layer", "references", "attention", "prototypes"]
+Need = Literal["target layer", "gradient", "references", "attention", "prototypes"]
 Run = Callable[["Query"], tuple[Evidence, ...]]
 Passes = int | Callable[[Classifier], int]
 
@@ -63,6 +63,8 @@ class Method:
         """Why it cannot run here, in words, or ""."""
         if "target layer" in self.needs and classifier.target_layer is None:
             return classifier.no_layer
+        if "gradient" in self.needs and classifier.no_gradient:
+            return classifier.no_gradient
         if "references" in self.needs and references is None:
             return "It needs references: labelled pictures to search."
         if "prototypes" in self.needs and classifier.prototypes is None:

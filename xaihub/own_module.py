@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from xaihub.classifier import Classifier
+from xaihub.classifier import Classifier, StatedActivation
 from xaihub.errors import UnsupportedModelError, XaihubError
 from xaihub.families import adapter_of
 from xaihub.methods import first_line
@@ -34,7 +34,9 @@ def is_own_module(text: str) -> bool:
     return bool(_NAME.fullmatch(text))
 
 
-def load_own_module(text: str, *, target_layer: str | None = None) -> Classifier:
+def load_own_module(
+    text: str, *, target_layer: str | None = None, activation: StatedActivation | None = None
+) -> Classifier:
     """The classifier that a function gives: "my_model.py:load", or "my_model.py" for its `load`.
 
     The function takes nothing. It returns a Classifier, or a tuple of a module, its labels and its transform. Its name
@@ -55,8 +57,8 @@ def load_own_module(text: str, *, target_layer: str | None = None) -> Classifier
             f"{file} has no function {name!r}. Write one that takes nothing and returns a Classifier, or"
             " (module, labels, transform), and name it as in my_model.py:load."
         )
-    with_layer = {"target_layer": target_layer} if target_layer else {}
-    given = _guarded(file, f"{name}()", lambda: _classifier(function(), with_layer))
+    chosen = {"target_layer": target_layer, "activation": activation}
+    given = _guarded(file, f"{name}()", lambda: _classifier(function(), chosen))
     if not isinstance(given, Classifier):
         raise UnsupportedModelError(
             f"{name}() in {file} returned a {type(given).__name__}. It must return a Classifier, or a tuple (module,"
@@ -66,10 +68,10 @@ def load_own_module(text: str, *, target_layer: str | None = None) -> Classifier
     return _named(given, f"{file.name}:{name}")
 
 
-def _classifier(given: Any, with_layer: dict[str, str]) -> Any:
+def _classifier(given: Any, chosen: dict[str, Any]) -> Any:
     if isinstance(given, tuple) and len(given) == 3 and isinstance(given[0], nn.Module):
         module, labels, transform = given
-        return Classifier.from_module(module, labels=labels, transform=_described(transform), **with_layer)
+        return Classifier.from_module(module, labels=labels, transform=_described(transform), **chosen)
     return given
 
 

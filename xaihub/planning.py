@@ -132,7 +132,7 @@ def _plan_folder(folder: Path, name: str | None = None) -> Plan:
     weights = weight_files(files, where)
     beside = [file for file in found.files if file in files]
     refuse_files(found, where, beside, lambda file: read_config(folder, file))
-    revision = digest_of(folder, [*weights, "config.json", *beside, *(name for name in found.tables if name in files)])
+    revision = digest_of(folder, [*weights, "config.json", *beside, *found.along(files)])
     licence = _licence(folder)
     return Plan(where, found.name, revision, 0, None, "image-classification", licence, folder=folder, config=config)
 
@@ -232,7 +232,7 @@ def _plan_files(
     weights = weight_files(held, where)
     beside = [name for name in found.files if name in held]
     refuse_files(found, where, beside, read)
-    return found, config, ("config.json", *beside, *(name for name in found.tables if name in held), *weights)
+    return found, config, ("config.json", *beside, *found.along(held), *weights)
 
 
 def refuse_size(where: str, held: Mapping[str, int], files: tuple[str, ...], limits: Limits) -> int:

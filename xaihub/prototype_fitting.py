@@ -13,6 +13,7 @@ from xaihub.datasets import LabelledPictures, open_dataset
 from xaihub.errors import DatasetError, UnsupportedModelError
 from xaihub.folders import folder_named
 from xaihub.hooks import recording
+from xaihub.outputs import LOGITS
 from xaihub.passes import target_layer_of
 from xaihub.progress import Progress, part, silent
 from xaihub.prototype_maps import INSIDE, Looked, look, renamed
@@ -125,7 +126,8 @@ def _wanted(looked: Looked, targets: Targets, fitted_to: FittedTo) -> Tensor:
     if fitted_to == "labels":
         return targets.indices
     kept = [looked.classifier.labels.index(label) for label in targets.labels]
-    return looked.logits[list(targets.rows)][:, kept].softmax(1)
+    shares = looked.classifier.probabilities(looked.logits[list(targets.rows)])[:, kept]
+    return shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
 
 
 def _directions(looked: Looked, labels: Sequence[str]) -> Tensor | None:
@@ -163,10 +165,11 @@ def by_prototypes(
         black_box=folder.resolve().name if folder else classifier.name,
         black_box_labels=classifier.labels,
         made=made,
+        black_box_reading=classifier.reading,
     )
     return replace(
         classifier, module=network, labels=targets.labels, target_layer=_below(layer), activation="softmax",
-        repo_id=f"prototypes on {prototypes.black_box}", revision=None, prototypes=prototypes,
+        reading=LOGITS, repo_id=f"prototypes on {prototypes.black_box}", revision=None, prototypes=prototypes,
         facts={**classifier.facts, "prototypes": len(prototypes.gallery)},
         notices=(*classifier.notices, _in_words(prototypes)),
     )  # fmt: skip

@@ -294,6 +294,7 @@ def black_box_of(classifier: Classifier) -> Classifier:
     return replace(
         classifier, module=made.network.black_box, prototypes=None, labels=labels, repo_id=made.black_box,
         target_layer=renamed(layer, lambda name: name.removeprefix(INSIDE)) if layer else None, revision=None,
+        reading=made.black_box_reading, activation=made.black_box_reading.activation,
     )  # fmt: skip
 
 

@@ -70,6 +70,7 @@ class Telling:
 def answers_of(looked: Looked, classifier: Classifier) -> Said:
     """The classifier's answers to the pictures; labels are matched by their names."""
     assert looked.logits is not None  # noqa: S101  who asks has looked with a classifier
+    classifier.refuse_not_finite(looked.logits, looked.keys)
     probabilities = classifier.probabilities(looked.logits).double().numpy()
     place = {name: i for i, name in enumerate(classifier.labels)}
     truth = np.array([place.get(label, -1) for label in looked.labels], dtype=np.int64)

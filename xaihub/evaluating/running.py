@@ -227,6 +227,7 @@ class _Work:
 
 def _asked(classifier: Classifier, batch: Batch) -> dict[str, list[Any]]:
     logits = torch.cat([classifier.logits(batch.pixels[some]).cpu() for some in slices(len(batch), classifier.batch)])
+    classifier.refuse_not_finite(logits, batch.keys)
     probabilities = classifier.probabilities(logits)
     predicted = logits.argmax(1).tolist()
     targets = [

@@ -13,14 +13,16 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from xaihub.classifier import Activation, Classifier
+from xaihub.class_names import class_names
+from xaihub.classifier import Classifier, StatedActivation
 from xaihub.errors import UnsupportedModelError, XaihubError, first_line
+from xaihub.families.name_files import name_files, names_beside
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.registry import Registry
 
 __all__ = [
     "FAMILIES", "IMAGENET_MEAN", "IMAGENET_STD", "Family", "building", "family", "family_of", "finish", "huge_pictures",
-    "labels_of", "read_config", "refuse_unfit",
+    "labels_of", "read_config", "refuse_unfit", "stated_activation",
 ]  # fmt: skip
 
 Config = Mapping[str, Any]
@@ -43,6 +45,7 @@ class Family:
         files: the JSON files it reads beside `config.json`.
         refuses_file: the same as `refuses`, of what one of `files` holds.
         tables: the parquet files that `load` reads.
+        names: whether files beside the weights are read that may name the classes.
     """
 
     name: str
@@ -52,6 +55,11 @@ class Family:
     files: tuple[str, ...] = ()
     refuses_file: Callable[[Config], str] = lambda _settings: ""
     tables: tuple[str, ...] = ()
+    names: bool = False
+
+    def along(self, held: Mapping[str, int]) -> list[str]:
+        """The files that `load` reads beside weights and JSON, of those that a repository holds: path -> size."""
+        return [*(name for name in self.tables if name in held), *(name_files(held) if self.names else ())]
 
 
 FAMILIES: Registry[Family] = Registry("family of models")
@@ -65,11 +73,12 @@ def family(
     files: tuple[str, ...] = (),
     refuses_file: Callable[[Config], str] = lambda _settings: "",
     tables: tuple[str, ...] = (),
+    names: bool = False,
 ) -> Callable[[Load], Load]:
     """Registers a loader; families are asked in the order they were registered, whether a config is theirs."""
 
     def register(load: Load) -> Load:
-        FAMILIES.add(name, Family(name, claims, refuses, load, files, refuses_file, tables))
+        FAMILIES.add(name, Family(name, claims, refuses, load, files, refuses_file, tables, names))
         return load
 
     return register
@@ -168,16 +177,40 @@ def building(where: str, folder: Path) -> Iterator[None]:
         handle.remove()
 
 
-def labels_of(id2label: Mapping[Any, Any], notices: list[str], classes: int | None = None) -> tuple[list[str], bool]:
-    """The classes' names in the order of their indices, and whether a person gave them."""
-    if not id2label:
-        notices.append("It does not name its classes, so they are called by their numbers.")
-        return [f"class {index}" for index in range(classes or 0)], False
-    labels = [str(id2label[key]) for key in sorted(id2label, key=int)]
-    if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
-        notices.append("Its authors did not name its classes (LABEL_0, LABEL_1, ...).")
-        return labels, False
-    return labels, True
+def labels_of(
+    config: Config, notices: list[str], classes: int, *, names: Any = None, folder: Path | None = None
+) -> tuple[list[str], bool, StatedActivation | None]:
+    """The classes' names, whether a person gave them, and the activation that goes with them, if anything says so.
+
+    Args:
+        config: read for `id2label`, `label2id` and `problem_type`.
+        classes: how many numbers the network gives for each image.
+        names: those that a library keeps elsewhere, in place of `id2label`.
+        folder: where a file may name the classes, if nothing else does.
+    """
+    given, reverse, stated = names or config.get("id2label"), config.get("label2id"), stated_activation(config)
+    given = given if isinstance(given, Mapping | list | tuple) else {}
+    beside = None if given or reverse or folder is None else names_beside(folder, classes)
+    if beside is not None:
+        notices.append(f"The names of its classes are from {beside.file}.")
+        given, stated = beside.names, stated or ("sigmoid" if beside.tags else None)
+    labels, named = class_names(given, classes, notices, reverse)
+    if stated is None and not named and classes > 1 and folder is not None:
+        notices.append(
+            "Nothing says whether its classes exclude each other: that they do is assumed (softmax). If they are tags,"
+            " of which several hold at once, load it with activation='sigmoid'."
+        )
+    return labels, named, stated
+
+
+def stated_activation(config: Config) -> StatedActivation | None:
+    """What a config's `problem_type` says of the classes: "sigmoid" of several labels at once; None if nothing."""
+    inside = config.get("pretrained_cfg")
+    kind = config.get("problem_type") or (inside.get("problem_type") if isinstance(inside, Mapping) else None)
+    known: dict[str, StatedActivation] = {
+        "multi_label_classification": "sigmoid", "single_label_classification": "softmax",
+    }  # fmt: skip
+    return known.get(str(kind))
 
 
 def refuse_unfit(where: str, missing: Any, unexpected: Any) -> None:
@@ -200,9 +233,10 @@ def finish(
     family: str,
     architecture: str,
     named: bool,
-    activation: Activation = "softmax",
+    activation: StatedActivation | None = None,
 ) -> Classifier:
     device, layer = details.pop("device", None), details.pop("target_layer", None)
+    activation = details.pop("activation", None) or activation or "softmax"  # as the libraries' own pipelines do
     module = module.eval().float()
     if device is not None:
         module = module.to(device)

@@ -9,9 +9,19 @@ from typing import Any, get_args
 
 import torch
 
-from xaihub.classifier import Activation, Classifier
+from xaihub.classifier import Classifier
 from xaihub.errors import UnsupportedModelError, first_line
-from xaihub.families.base import Config, building, family, family_of, finish, huge_pictures, labels_of, refuse_unfit
+from xaihub.families.base import (
+    Config,
+    building,
+    family,
+    family_of,
+    finish,
+    huge_pictures,
+    labels_of,
+    refuse_unfit,
+    stated_activation,
+)
 from xaihub.families.from_transformers import (
     _asks_for_more,
     _processor_or_default,
@@ -22,6 +32,7 @@ from xaihub.families.from_transformers import (
     load_transformers,
 )
 from xaihub.families.weights import weight_files
+from xaihub.outputs import Reading
 from xaihub.prototypes import AddOn, FittedTo, Kind, Prototypes, PrototypeSettings, Similarity
 from xaihub.prototypes.files import GALLERY
 from xaihub.target_layer import TargetLayer, fused
@@ -133,8 +144,7 @@ def load_protopnet(folder: Path, config: Config, details: dict[str, Any]) -> Cla
     misfits = [str(key) for key, *_ in report.get("mismatched_keys", ())]
     refuse_unfit(where, misfits, report.get("missing_keys", ()))
     notices: list[str] = []
-    labels, named = labels_of(model.config.id2label, notices)
-    activation: Activation = "sigmoid" if config.get("problem_type") == "multi_label_classification" else "softmax"
+    labels, named, activation = labels_of(config, notices, len(config["id2label"]))
     inner = model.network.black_box.config
     transform = _transformers_transform(folder, inner, notices)
     chosen = details.get("target_layer")
@@ -147,6 +157,7 @@ def load_protopnet(folder: Path, config: Config, details: dict[str, Any]) -> Cla
         model.network, model.gallery, tuple(labels), config["kind"], config["fitted_to"],
         str(config.get("black_box_id")), tuple(map(str, config.get("black_box_labels") or ())),
         made if isinstance(made, Mapping) else {},
+        Reading(activation="sigmoid" if stated_activation(config["black_box"]) == "sigmoid" else "softmax"),
     )  # fmt: skip
     if chosen is None:
         layer = _layer(model.network.views, classifier.target_layer)

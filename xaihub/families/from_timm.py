@@ -8,9 +8,19 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from xaihub.classifier import Classifier
+from xaihub.classifier import Classifier, StatedActivation
 from xaihub.errors import UnsupportedModelError
-from xaihub.families.base import Config, building, family, finish, huge_pictures, labels_of, refuse_unfit
+from xaihub.families.base import (
+    Config,
+    building,
+    family,
+    finish,
+    huge_pictures,
+    labels_of,
+    refuse_unfit,
+    stated_activation,
+)
+from xaihub.families.name_files import names_beside
 from xaihub.preprocessing import Preprocess
 
 __all__ = ["asks_for_more", "load_timm"]
@@ -65,7 +75,7 @@ def _refuses_timm(config: Config) -> str:
     )
 
 
-@family("timm", claims=_claims_timm, refuses=_refuses_timm)
+@family("timm", claims=_claims_timm, refuses=_refuses_timm, names=True)
 def load_timm(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
     """A classifier in timm's own Hub format."""
     notices: list[str] = []
@@ -74,7 +84,7 @@ def load_timm(folder: Path, config: Config, details: dict[str, Any]) -> Classifi
         clean = {key: stored[key] for key in _TIMM_PREPROCESSING if stored.get(key) is not None}
         module = _timm_network(folder, config, clean, details["repo_id"])
         transform = _timm_transform(module, config, clean)
-        labels, named = _timm_labels(module, config, stored, notices)
+        labels, named, activation = _timm_labels(module, folder, config, notices)
     return finish(
         module,
         labels,
@@ -84,6 +94,7 @@ def load_timm(folder: Path, config: Config, details: dict[str, Any]) -> Classifi
         family="timm",
         architecture=str(config["architecture"]),
         named=named,
+        activation=activation,
     )
 
 
@@ -133,17 +144,21 @@ def _timm_transform(module: nn.Module, config: Config, clean: Config) -> Preproc
     return preprocess
 
 
-def _timm_labels(module: Any, config: Config, stored: Config, notices: list[str]) -> tuple[list[str], bool]:
+def _timm_labels(
+    module: Any, folder: Path, config: Config, notices: list[str]
+) -> tuple[list[str], bool, StatedActivation | None]:
+    """Names from the config, from a file beside the weights, or of ImageNet where the number of classes is its own."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
-    classes = int(module.num_classes)
-    names = config.get("label_names") or stored.get("label_names") or stored.get("labels")
+    classes, stored = int(module.num_classes), config.get("pretrained_cfg") or {}
+    names = next(filter(None, (part.get(key) for key in ("label_names", "labels") for part in (config, stored))), None)
     described = config.get("label_descriptions") or stored.get("label_descriptions") or {}
-    if names and len(names) == classes:
-        ordered = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
-        return [str(described.get(name, name)) for name in ordered], True
-    subset = infer_imagenet_subset(module)
+    if isinstance(names, dict | list | tuple) and names:
+        entries = names.items() if isinstance(names, dict) else enumerate(names)
+        names = {int(key): described.get(name, name) if isinstance(name, str) else name for key, name in entries}
+    subset = None if names or names_beside(folder, classes) else infer_imagenet_subset(module)
     if subset:
         info = ImageNetInfo(subset)
-        return [info.index_to_description(i) for i in range(classes)], True
-    return labels_of({}, notices, classes)
+        names = [info.index_to_description(index) for index in range(classes)]
+        return names, True, stated_activation(config)
+    return labels_of(config, notices, classes, names=names, folder=folder)

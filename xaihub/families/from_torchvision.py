@@ -45,23 +45,23 @@ def _refuses_torchvision(config: Config) -> str:
     return huge_pictures({key: config.get(key) for key in ("input", "resize_shortest", "center_crop")})
 
 
-@family("torchvision", claims=_claims_torchvision, refuses=_refuses_torchvision)
+@family("torchvision", claims=_claims_torchvision, refuses=_refuses_torchvision, names=True)
 def load_torchvision(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
     """A torchvision network from a safetensors state dict; `config.json` names the architecture and the preprocessing.
 
     Keys of the config: `architecture` ("torchvision.models.resnet18"), `num_classes`, `id2label`, and optionally
     `input` (channels, height, width), `resize_shortest`, `center_crop` (an edge, or height and width), `mean`, `std`,
-    `interpolation` ("bilinear", as torchvision's own, or another of `InterpolationMode`).
+    `interpolation` ("bilinear", as torchvision's own, or another of `InterpolationMode`), `problem_type`.
     """
     notices: list[str] = []
     with building(details["repo_id"], folder):
         classes = int(config.get("num_classes") or 1000)
         module = _torchvision_network(folder, _torchvision_name(config), classes, details["repo_id"])
-        labels, named = labels_of(config.get("id2label") or {}, notices, classes)
+        labels, named, activation = labels_of(config, notices, classes, folder=folder)
         transform = _torchvision_transform(config, notices)
     return finish(
         module, labels, transform, notices, details, family="torchvision", architecture=_torchvision_name(config),
-        named=named,
+        named=named, activation=activation,
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from xaihub.classifier import Activation, Classifier
+from xaihub.classifier import Classifier
 from xaihub.errors import UnsupportedModelError
 from xaihub.families.base import (
     IMAGENET_MEAN,
@@ -96,9 +97,11 @@ def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> 
     from transformers import AutoModelForImageClassification
 
     with _quiet_transformers(), building(details["repo_id"], folder):
+        settings = _with_all_names(read_settings(folder), folder)
+    with _quiet_transformers(), building(details["repo_id"], folder):
         model, report = AutoModelForImageClassification.from_pretrained(
             folder,
-            config=read_settings(folder),
+            config=settings,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -116,14 +119,8 @@ def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> 
             f"{details['repo_id']} has no classes (id2label is empty): it only describes pictures."
         )
     notices: list[str] = []
-    labels, named = labels_of(model.config.id2label, notices)
-    activation: Activation = "sigmoid" if config.get("problem_type") == "multi_label_classification" else "softmax"
-    if activation == "sigmoid":
-        notices.append("Its classes do not exclude each other (multi-label): each has a probability of its own.")
-    if len(labels) == 1:
-        notices.append(
-            f"It answers with one number, read as the probability of {labels[0]!r} against 'not {labels[0]}'."
-        )
+    names = config.get("id2label") or model.config.id2label
+    labels, named, activation = labels_of(config, notices, model.config.num_labels, names=names)
     transform = _transformers_transform(folder, model.config, notices)
     module = Naflex(model) if model.config.model_type == "siglip2" else model
     return finish(
@@ -139,6 +136,24 @@ def read_settings(folder: Path) -> Any:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if isinstance(getattr(config, "model_args", None), dict):  # given twice, it would be a TypeError
         config.model_args = {key: value for key, value in config.model_args.items() if key != "num_classes"}
+    return config
+
+
+def _with_all_names(config: Any, folder: Path) -> Any:
+    """The config with a name for each output of the stored head: transformers counts names, and gaps are no outputs."""
+    from transformers import AutoModelForImageClassification
+
+    names = config.id2label or {}
+    if sorted(names) == list(range(len(names))):
+        return config
+    with torch.device("meta"):
+        heads = _heads(AutoModelForImageClassification.from_config(config, trust_remote_code=False))
+    rows = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as stored:
+            rows |= {stored.get_slice(name).get_shape()[0] for name in heads & set(stored.keys())}
+    if len(rows) == 1:
+        config.id2label = {index: names.get(index, f"LABEL_{index}") for index in range(rows.pop())}
     return config
 
 

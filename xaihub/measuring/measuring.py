@@ -81,6 +81,7 @@ def measure(
 
     Raises:
         DatasetError: the dataset's classes are not the classifier's, or it has no labelled picture that can be read.
+        UnsupportedModelError: the answer to a picture is not finite.
         CancelledError: from `progress`.
     """
     _refuse_other_classes(classifier, pictures)
@@ -104,6 +105,7 @@ def measure(
     flush()
     if not keys:
         raise DatasetError(_nothing(pictures))
+    classifier.refuse_not_finite(asked.logits, keys)
     probabilities = classifier.probabilities(asked.logits).double().numpy()
     found = np.array(truth, dtype=np.int64)
     copies = None if trained_on is None else _copies(hashes, trained_on)

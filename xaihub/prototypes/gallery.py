@@ -9,6 +9,7 @@ from PIL import Image
 
 from xaihub.errors import ReferencesError
 from xaihub.images import open_picture
+from xaihub.outputs import LOGITS, Reading
 from xaihub.prototypes.network import PrototypeNetwork
 
 __all__ = ["FittedTo", "Kind", "Prototype", "Prototypes", "distinct_sources"]
@@ -64,6 +65,7 @@ class Prototypes:
         fitted_to: what the black box predicted (an explanation of it), or the labels (a classifier of its own).
         black_box: the classifier it was made from; `black_box_labels` its classes.
         made: facts for people and programs: dataset, revision, counts, settings.
+        black_box_reading: how logits and probabilities are read from what the black box itself gives.
     """
 
     network: PrototypeNetwork
@@ -74,6 +76,7 @@ class Prototypes:
     black_box: str = "your own network"
     black_box_labels: tuple[str, ...] = ()
     made: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    black_box_reading: Reading = LOGITS
 
     def __post_init__(self) -> None:
         settings = self.network.head.settings

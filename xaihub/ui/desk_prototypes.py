@@ -184,13 +184,12 @@ class PrototypesDesk:
 
 def _recognised(kept: Kept, plan: "Plan", picture: "Image.Image", choices: dict[str, str], trouble: str) -> Recognised:
     """One pass, for the prototypes and for what the network says without them."""
-    from xaihub.classifier import read_logits
     from xaihub.prototype_maps import black_box_of, read
 
     view, below = kept.classifier.transform.view(picture), black_box_of(kept.classifier)
     reading = read(kept.classifier, view.pixels)
     said = kept.classifier.prediction(reading.logits[0])
-    black_box = None if below is kept.classifier else below.prediction(read_logits(reading.black_box)[0])
+    black_box = None if below is kept.classifier else below.prediction(below.reading.read(reading.black_box)[0])
     return Recognised(plan, kept.key, view, reading, said, black_box, choices, trouble)
 
 
