@@ -91,7 +91,7 @@ def test_without_a_known_suffix_the_first_bytes_say_what_a_file_is(tmp_path):
     rows = open_dataset(write(tmp_path, files))
 
     assert seen(rows) == [("blue", COLOURS["blue"])] + [("red", COLOURS["red"])] * 2
-    assert rows.notices == ("3 files were left out: 2 not images (no suffix), 1 empty",)
+    assert rows.notices == ("2 files were left out: 1 empty, 1 not images (no suffix)",)
 
 
 def test_an_empty_image_is_named_and_takes_no_place_of_a_limit(tmp_path):

@@ -3,7 +3,6 @@
 import gc
 import io
 import json
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -261,6 +260,7 @@ def test_a_table_of_parquet_says_the_labels_too(tmp_path):
     assert {row.key: row.label for row in open_dataset(folder)} == RIGHT
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_each_split_may_have_its_own_table(tmp_path):
     """As `imagefolder` of the datasets library wants it, which reads the same."""
     from datasets import disable_progress_bars, load_dataset
@@ -276,9 +276,7 @@ def test_each_split_may_have_its_own_table(tmp_path):
     assert [(row.key, row.label) for row in train] == list(RIGHT.items())
     assert [row.label for row in test] == LABELS[::-1]
     theirs = load_dataset("imagefolder", data_dir=str(tmp_path / "pets"), cache_dir=str(tmp_path / "cache"))
-    with warnings.catch_warnings():  # the library leaves the tables open
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    gc.collect()  # the library leaves the tables open
     assert (theirs["train"]["label"][:], theirs["test"]["label"][:]) == (LABELS, LABELS[::-1])
 
 
@@ -334,9 +332,9 @@ def test_an_image_with_several_labels_in_a_table_is_refused(tmp_path):
 
 
 def test_tables_are_capped_before_they_are_read(tmp_path, monkeypatch):
-    from xaihub.datasets import tables
+    from xaihub.datasets import class_folders
 
-    monkeypatch.setattr(tables, "MAX_TABLE_BYTES", 20)
+    monkeypatch.setattr(class_folders, "MAX_TABLE_BYTES", 20)
     folder = write(tmp_path, {name: png("red") for name in NAMES} | {"labels.csv": TABLES["labels.csv"]})
 
     with pytest.raises(

@@ -155,6 +155,21 @@ def test_damaged_files_are_a_sentence(tmp_path, damage):
         open_dataset(folder)
 
 
+def test_a_page_that_is_damaged_costs_its_rows_or_is_a_sentence(tmp_path):
+    good = stored([noise(i, 8) for i in range(6)], pa.array(np.arange(6)), row_group_size=3, compression="snappy")
+    start = pq.ParquetFile(io.BytesIO(good)).metadata.row_group(0).column(0).dictionary_page_offset
+    bad = good[: start + 40] + b"\xff" * 200 + good[start + 240 :]
+
+    rows = open_dataset(write(tmp_path / "images", {"train.parquet": bad}))
+    assert [row.key for row in rows] == ["train/3", "train/4", "train/5"]
+    assert all("cannot be read (" in why or "broken" in why for why in rows.skipped.values())
+    assert len(rows.skipped) == 3
+    labels = pq.ParquetFile(io.BytesIO(good)).metadata.row_group(0).column(2).dictionary_page_offset
+    bad = good[:labels] + b"\xff" * 30 + good[labels + 30 :]
+    with pytest.raises(DatasetError, match=r"The column 'label' of .* cannot be read \(.*The file is damaged"):
+        open_dataset(write(tmp_path / "labels", {"train.parquet": bad}), label_column="label")
+
+
 def test_files_with_other_columns_are_not_one_dataset(tmp_path):
     files = {"a.parquet": stored([png("red")], zeros(1)), "b.parquet": stored([png("red")], zeros(1), name="dx")}
 

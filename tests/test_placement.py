@@ -51,6 +51,7 @@ ARRANGEMENTS = {
     "class token in the middle (Vision Mamba)": in_order(ROWS, {COUNT // 2: 1}),
     "class token at the end": in_order(ROWS, {COUNT: 1}),
     "registers spread evenly (Mamba-R)": in_order(ROWS, dict.fromkeys(range(0, COUNT, 8), 1)),
+    "twelve registers, three together": in_order(ROWS, {6: 3, 18: 3, 30: 3, 42: 3}),
     "one in front, two at the end": in_order(ROWS, {0: 1, COUNT: 2}),
     "column by column": in_order(by_rows().T.flatten().tolist(), {0: 1}),
     "back and forth": in_order(serpentine(by_rows()), {COUNT // 2: 1}),

@@ -89,7 +89,7 @@ def _measure(tokens_of: Callable[[Tensor], Tensor], pixels: Tensor, grid: tuple[
             for value in range(int(digits.max()) + 1):
                 inside = (digits.to(lines.device)[lines] == value).unsqueeze(1 - axis)  # (H, 1) or (1, W)
                 difference = tokens_of(torch.where(inside, changed, pixels)) - before
-                rows.append(difference.abs().double().mean(-1).cpu())
+                rows.append(difference.abs().float().mean(-1).cpu().double())  # not every device has doubles
             change = torch.stack(rows)
             change = (change + FAINT * change.max() + torch.finfo(torch.float64).tiny).log()
             change = change - change.mean(0, keepdim=True)  # some tokens change more whatever happens,

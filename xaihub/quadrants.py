@@ -75,7 +75,7 @@ def _changed(pixels: Tensor) -> list[Tensor]:
 
 def _by_quadrant(change: Tensor) -> Tensor:
     """(4,) mean absolute change; a middle row or column belongs to none."""
-    places = change.abs().double().mean((0, 1))  # (h, w)
+    places = change.abs().float().mean((0, 1)).cpu().double()  # (h, w); not every device has doubles
     rows, columns = places.shape[0] // 2, places.shape[1] // 2
     corners = [
         places[down, across].mean()

@@ -34,7 +34,7 @@ Proof = Literal["bottleneck", "fused", "partial", "unconfirmed", "chosen"]
 
 MOST_PARTS = 6  # branches that are fused; more would be hard to tell in a sentence
 MOST_TRIES = 4  # sets of layers that are measured, each by one pass and one for each of its parts
-MOST_PLACED = 8  # layers whose places are measured, each by five passes, or about sixteen where it gives tokens
+MOST_UNPLACED = 3  # layers that are measured in vain: each costs ten passes, or about thirty where it gives tokens
 MOST_ALTERNATIVES = 8
 
 _WHY_BOTTLENECK = (
@@ -151,7 +151,8 @@ def _chosen(
             branches = _cut(traced, [seen for seen in live if seen.place >= first], MOST_PARTS, doubted)
             if branches:
                 others = _alternatives(live, (*branches, *single), placing)
-                return _fused([placing.placed(seen) for seen in branches], [*map(placing.placed, single)], others)
+                early = [placing.placed(seen) for seen in single if placing.view_of(seen)]
+                return _fused([*map(placing.placed, branches)], early, others)
     if not single:
         return None
     why = _WHY_BOTTLENECK + (_BUT_EARLY if single[0].place < half else "")
@@ -241,7 +242,8 @@ class _Placing:
     def view_of(self, seen: Seen) -> View | None:
         """The first way to read it whose places answer to the picture; None where none does."""
         if seen.name not in self._found:
-            views = (seen.view, *seen.others) if seen.view and len(self._found) < MOST_PLACED else ()
+            in_vain = sum(view is None for view in self._found.values())
+            views = (seen.view, *seen.others) if seen.view and in_vain < MOST_UNPLACED else ()
             with self._watched(seen) as output_of:
                 found = (_confirmed(output_of, self.pixels, view) for view in views if view)
                 self._found[seen.name] = next(filter(None, found), None)

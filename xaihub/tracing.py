@@ -24,7 +24,7 @@ Layout = Literal["NCHW", "NHWC", "NLC", "NCL"]
 Grid = tuple[int, int]
 Forward = Callable[[Tensor], Tensor]
 
-MOST_PREFIX = 8  # class, distillation and register tokens
+MOST_PREFIX = 16  # class, distillation and register tokens, wherever they stand; Mamba-R has twelve
 FEWEST_CHANNELS = 8  # below this a "map" is more likely a picture or a score
 ALIVE = 1e-6  # of the largest gradient: layer scales of 1e-6 at initialisation are divided out by this being relative
 

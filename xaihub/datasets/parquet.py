@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from xaihub.datasets import columns as columns_module
 from xaihub.datasets.columns import Column, columns_of
 from xaihub.datasets.pictures import in_order
-from xaihub.errors import DatasetError
+from xaihub.errors import DatasetError, PictureError, XaihubError, first_line
 
 __all__ = ["MAX_ROWS", "Rows", "Table", "choose_columns", "open_rows"]
 
@@ -30,6 +30,10 @@ _SAMPLE = 2_000  # rows that are looked at to choose the columns
 _RECENT = 64 * 2**20  # bytes of the last cells that are kept, since threads do not ask in order
 
 Opener = Callable[[], BinaryIO | str]
+
+
+class _LargeError(DatasetError):
+    """A column unfolds to more than it may."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,23 @@ class Rows:
         Raises:
             DatasetError: to decode it would take too much.
         """
+        import pyarrow as pa
+
         values: list[Any] = []
         for group in self.groups:
             if rows is not None and len(values) >= rows:
                 break
             self._refuse_large(group, column, together=True)
-            for batch in self._batches(group, column, _AT_ONCE):
-                values += _values(batch.column(0))
-                if rows is not None and len(values) >= rows:
-                    break
+            try:
+                for batch in self._batches(group, column, _AT_ONCE):
+                    values += _values(batch.column(0))
+                    if rows is not None and len(values) >= rows:
+                        break
+            except (OSError, ValueError, pa.ArrowException) as error:
+                raise DatasetError(
+                    f"The column {column[:60]!r} of {self.name} cannot be read ({first_line(error)})."
+                    " The file is damaged: fetch or build it again."
+                ) from error
         return values[:rows]
 
     def with_values(self, column: Column) -> Column:
@@ -87,15 +99,26 @@ class Rows:
         some = self.groups[:: max(1, len(self.groups) // 8)][:8]
         try:
             parts = [replace(self, groups=[group]).column(column.name, _SAMPLE // len(some)) for group in some]
-        except DatasetError:
+        except _LargeError:
             return replace(column, kind="large")
         return replace(column, values=[value for part in parts for value in part])
 
     def cell(self, column: str, row: int) -> Any:
-        """One value of a large column, such as an image; those before it in its row group are passed over."""
+        """One value of a large column, such as an image; those before it in its row group are passed over.
+
+        Raises:
+            PictureError: it cannot be read.
+            DatasetError: its column unfolds to more than it may, or there is no such row.
+        """
         with self._lock:
             if (column, row) not in self._recent:
-                self._forward(column, row)
+                try:
+                    self._forward(column, row)
+                except XaihubError:
+                    raise
+                except Exception as error:  # a damaged page, or a connection that broke
+                    self._at.pop(column, None)
+                    raise PictureError(f"This row cannot be read ({first_line(error)}).") from error
             return self._recent[column, row]
 
     def _forward(self, column: str, row: int) -> None:
@@ -140,7 +163,7 @@ class Rows:
             )
             shared = together and not set(chunk.encodings) <= apart
             if size > limit or values > MAX_ROWS or (shared and values * size > limit):
-                raise DatasetError(
+                raise _LargeError(
                     f"{self.name} is not read: {values:,} values of its column {column[:60]!r} would take"
                     f" {(values * size if shared else size) / 2**20:,.0f} MB at once; at most {limit / 2**20:,.0f} MB"
                     f" and {MAX_ROWS:,} values are decoded. Write it with smaller row groups."
