@@ -8,6 +8,8 @@
     │   ├── RepoNotFoundError         no such repository or revision, or it is private
     │   ├── AccessDeniedError         private or gated, or the token is not valid
     │   └── DownloadError             the files did not arrive whole
+    │       ├── DamagedFileError      a file holds something else than it should; a fresh copy may help
+    │       └── UnsafeFileError       a file is beyond what a file of its kind can be; nothing of it is used
     ├── UnsupportedModelError         found, and refused: what it is and what would work
     │   └── TooLargeError             beyond the limits this host has set
     ├── TargetLayerError              no layer of that name, or none that shows where
@@ -23,6 +25,7 @@ A caller's mistake in code stays a plain `ValueError` or `TypeError`.
 __all__ = [
     "AccessDeniedError",
     "CancelledError",
+    "DamagedFileError",
     "DatasetError",
     "DownloadError",
     "HubError",
@@ -34,14 +37,21 @@ __all__ = [
     "TargetLayerError",
     "TooLargeError",
     "UnknownNameError",
+    "UnsafeFileError",
     "UnsupportedModelError",
     "XaihubError",
     "first_line",
+    "shorten",
 ]
+
+_LONGEST = 4_000  # letters of a message; what it repeats of others is shortened to far less
 
 
 class XaihubError(Exception):
-    """What every error of this package is; its text is meant to be read by a visitor."""
+    """What every error of this package is; its text is meant to be read by a visitor, so it has an end."""
+
+    def __str__(self) -> str:
+        return shorten(super().__str__(), _LONGEST)
 
 
 class UnknownNameError(XaihubError):
@@ -72,6 +82,14 @@ class DownloadError(HubError):
     """The files did not arrive whole."""
 
 
+class DamagedFileError(DownloadError):
+    """A file holds something else than it should: a pointer, zero bytes, or content with another hash."""
+
+
+class UnsafeFileError(DownloadError):
+    """A file is larger, deeper or wider than a file of its kind can be, so that nothing of it is used."""
+
+
 class UnsupportedModelError(XaihubError):
     """The model was found and is refused; the message says what would work."""
 
@@ -100,6 +118,12 @@ class CancelledError(XaihubError):
     """Somebody pressed Stop, or the time limit passed."""
 
 
+def shorten(value: object, most: int = 120) -> str:
+    """The text of a value, at most so many letters of it: for every message and log that repeats what others wrote."""
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def first_line(error: BaseException, most: int = 160) -> str:
     """What another library's error says, short enough to stand inside a sentence of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+    return shorten((str(error).strip() or type(error).__name__).splitlines()[0], most)

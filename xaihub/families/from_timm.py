@@ -9,16 +9,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xaihub.classifier import Classifier
-from xaihub.errors import UnsupportedModelError
-from xaihub.families.base import Config, building, family, finish, huge_pictures, labels_of, refuse_unfit
+from xaihub.errors import UnsupportedModelError, shorten
+from xaihub.families.base import Config, building, family, finish, labels_of, refuse_unfit, unusable
+from xaihub.families.cleaning import TIMM_PREPROCESSING
 from xaihub.preprocessing import Preprocess
 
 __all__ = ["asks_for_more", "load_timm"]
-
-_TIMM_PREPROCESSING = (
-    "input_size", "test_input_size", "fixed_input_size", "min_input_size", "pool_size", "interpolation", "crop_pct",
-    "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "first_conv", "classifier",
-)  # fmt: skip
 
 
 def asks_for_more(config: Config) -> bool:
@@ -52,7 +48,7 @@ def _refuses_timm(config: Config) -> str:
     name = str(config.get("architecture", ""))
     if not timm.is_model(name.split(".")[0]):
         return (
-            f"names the architecture {name!r}, which neither torchvision nor timm {timm.__version__} knows."
+            f"names the architecture {shorten(name)!r}, which neither torchvision nor timm {timm.__version__} knows."
             " Bring a network"
             " of your own with Classifier.from_module."
         )
@@ -60,7 +56,7 @@ def _refuses_timm(config: Config) -> str:
         return "asks for further files by itself while loading, which is not allowed here."
     if config.get("num_classes") == 0:
         return "has no classes (num_classes 0): it only describes pictures."
-    return huge_pictures(
+    return unusable(
         [config.get("pretrained_cfg") or config, {"img_size": (config.get("model_args") or {}).get("img_size")}]
     )
 
@@ -71,7 +67,7 @@ def load_timm(folder: Path, config: Config, details: dict[str, Any]) -> Classifi
     notices: list[str] = []
     with building(details["repo_id"], folder):
         stored = dict(config.get("pretrained_cfg") or config)
-        clean = {key: stored[key] for key in _TIMM_PREPROCESSING if stored.get(key) is not None}
+        clean = {key: stored[key] for key in TIMM_PREPROCESSING if stored.get(key) is not None}
         module = _timm_network(folder, config, clean, details["repo_id"])
         transform = _timm_transform(module, config, clean)
         labels, named = _timm_labels(module, config, stored, notices)
