@@ -12,10 +12,11 @@ from urllib.error import URLError
 from xaihub.errors import DamagedFileError, DownloadError, HubUnreachableError, UnsafeFileError, shorten
 from xaihub.folders import file_digest, replacing_file
 from xaihub.progress import Progress, silent
-from xaihub.untrusted import BoundsError, DamagedError, json_object, most_bytes
+from xaihub.untrusted import BoundsError, DamagedError, damage, json_object, most_bytes
 
 __all__ = [
-    "REPAIR", "cache_folder", "checked_json", "disk_trouble", "fetch_checked", "refused_by_disk", "small_json",
+    "REPAIR", "cache_folder", "checked_json", "disk_trouble", "fetch_checked", "refuse_pointer", "refused_by_disk",
+    "small_json",
 ]  # fmt: skip
 
 REPAIR = (
@@ -45,6 +46,18 @@ def refused_by_disk(error: BaseException | None) -> str:
             )
         error = error.__cause__ or error.__context__
     return ""
+
+
+def refuse_pointer(file: Path, name: str) -> None:
+    """Nothing, unless a file was published as a git-LFS pointer.
+
+    Raises:
+        DamagedFileError: it was, and what its author has to do.
+    """
+    with file.open("rb") as stream:
+        trouble = damage(stream.read(64), file.stat().st_size)
+    if "pointer" in trouble:
+        raise DamagedFileError(f"{name} {trouble}. {REPAIR}")
 
 
 @contextmanager

@@ -22,6 +22,9 @@ Each message says the value given, why it cannot work and what to do next; the a
 A caller's mistake in code stays a plain `ValueError` or `TypeError`.
 """
 
+import logging
+import traceback
+
 __all__ = [
     "AccessDeniedError",
     "CancelledError",
@@ -41,10 +44,12 @@ __all__ = [
     "UnsupportedModelError",
     "XaihubError",
     "first_line",
+    "log_failure",
     "shorten",
 ]
 
 _LONGEST = 4_000  # letters of a message; what it repeats of others is shortened to far less
+_MOST_LINES, _LONGEST_LINE = 80, 300  # of a traceback in the log
 
 
 class XaihubError(Exception):
@@ -122,6 +127,13 @@ def shorten(value: object, most: int = 120) -> str:
     """The text of a value, at most so many letters of it: for every message and log that repeats what others wrote."""
     text = value if isinstance(value, str) else str(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def log_failure(logger: logging.Logger, message: str, *values: object) -> None:
+    """Logs the exception that is being handled; what visitors and repositories wrote into it is shortened."""
+    lines = traceback.format_exc().splitlines()[-_MOST_LINES:]
+    text = "\n".join(shorten(line, _LONGEST_LINE) for line in lines)
+    logger.error("%s\n%s", message % tuple(map(shorten, values)), text)
 
 
 def first_line(error: BaseException, most: int = 160) -> str:

@@ -137,7 +137,9 @@ def plan_embedder(
             " any network on the Hub that describes pictures, such as 'facebook/dinov2-small'."
         )
     repo_id, _, revision = name.partition("@")
-    return _plan_repo(hub.clean_repo_id(repo_id), revision or None, token, words, limits or Limits.from_environment())
+    return _plan_repo(
+        hub.clean_repo_id(repo_id), revision or None, token, words, limits or Limits.from_environment(), local
+    )
 
 
 def _plan_folder(folder: Path, words: bool) -> Plan:
@@ -149,8 +151,8 @@ def _plan_folder(folder: Path, words: bool) -> Plan:
     return Plan(str(folder), "transformers", revision, 0, None, files=files, folder=folder, config=config)
 
 
-def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, words: bool, limits: Limits) -> Plan:
-    repo = hub.look(repo_id, revision=revision, token=token)
+def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, words: bool, limits: Limits, local: bool) -> Plan:
+    repo = hub.look(repo_id, revision=revision, token=token, local=local)
     config, files = _files(repo_id, repo.files, lambda file: hub.read_json(repo, file, token=token), words)
     size = refuse_size(repo_id, repo.files, files, limits)
     tensors, parameters = [file for file in files if file.endswith(".safetensors")], None

@@ -8,7 +8,7 @@ from typing import Any
 
 from xaihub.downloads import small_json
 from xaihub.errors import DownloadError, RepoNotFoundError
-from xaihub.kaggle_task import asking, holds
+from xaihub.kaggle_task import asking, holds_whole
 from xaihub.progress import Progress, silent
 from xaihub.untrusted import most_bytes
 
@@ -126,7 +126,7 @@ def fetch(listing: Listing, paths: Sequence[str], cache: Path, *, progress: Prog
         CancelledError: from `progress`; what had arrived whole before is kept.
     """
     folder = listing.folder(cache)
-    wanted = [path for path in paths if not holds(folder / path, listing.files[path])]
+    wanted = [path for path in paths if not holds_whole(folder / path, listing.files[path])]
     if odd := [path for path in wanted if not _FILE.fullmatch(path)]:
         raise DownloadError(f"{listing.repo_id} has a file called {odd[0][:120]!r}, which is not fetched here.")
     if not wanted:

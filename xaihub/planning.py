@@ -132,7 +132,7 @@ def preflight(
         return _plan_torchvision(name, limits)
     if kaggle.is_handle(name):
         return _plan_kaggle(*kaggle.clean_handle(name, revision), limits, anonymous=not local)
-    return _plan_repo(hub.clean_repo_id(name), revision, token, limits)
+    return _plan_repo(hub.clean_repo_id(name), revision, token, limits, local=local)
 
 
 def _plan_folder(folder: Path, name: str | None = None) -> Plan:
@@ -197,9 +197,9 @@ def digest_of(folder: Path, names: list[str]) -> str:
     return hashlib.sha256("".join(file_digest(folder / name) for name in names).encode()).hexdigest()[:40]
 
 
-def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Limits) -> Plan:
+def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Limits, *, local: bool) -> Plan:
     try:
-        repo = hub.look(repo_id, revision=revision, token=token)
+        repo = hub.look(repo_id, revision=revision, token=token, local=local)
     except RepoNotFoundError as error:
         near = nearest_name(repo_id, list(CURATED_MODELS)) if revision is None else ""
         raise RepoNotFoundError(f"{error}{near}") from error

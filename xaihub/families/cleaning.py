@@ -20,7 +20,9 @@ TIMM_PREPROCESSING = (
     "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "first_conv", "classifier",
 )  # fmt: skip
 _OF_ALL = ("architectures", "id2label", "label2id", "model_type", "num_labels", "problem_type")
-_OF_TIMM = ("global_pool", "label_descriptions", "label_names", "num_classes", "pretrained_cfg")
+_OF_TIMM = (
+    "global_pool", "image_processor_type", "label_descriptions", "label_names", "num_classes", "pretrained_cfg",
+)  # fmt: skip
 _CHOOSES_PROGRAMS = re.compile("implementation|kernel")  # attention kernels, experts' kernels, ...
 _LEADS_ELSEWHERE = ("use_pretrained_backbone", "transformers_weights")
 
@@ -70,7 +72,7 @@ def _declared(config: Config, kind: Any) -> dict[str, Any]:
     known = {name for name in (*own, *kind.attribute_map) if not name.startswith("_")} | set(_OF_ALL)
     parts = dict(kind.sub_configs or {})
     older = {f"{name}_dict": name for name in parts}  # how CLIP once wrote its two halves
-    known |= {*older, *(_OF_TIMM if "architecture" in own else ())}
+    known |= {*older, *_OF_TIMM}
     cleaned = {key: value for key, value in config.items() if key in known}
     for name, value in cleaned.items():
         part = parts.get(older.get(name, name))

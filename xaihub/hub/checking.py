@@ -5,11 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from xaihub.downloads import REPAIR
-from xaihub.errors import DamagedFileError
-from xaihub.untrusted import damage
-
-__all__ = ["fault_of", "refuse_pointer"]
+__all__ = ["fault_of"]
 
 _AT_ONCE = 2**20  # bytes
 _known: set[tuple[str, int, int]] = set()  # (blob, size, time of change) of what was found right in this process
@@ -43,15 +39,3 @@ def _hash(file: Path, size: int, *, git: bool) -> str:
         while chunk := stream.read(_AT_ONCE):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def refuse_pointer(file: Path, name: str) -> None:
-    """Nothing, unless a file was published as a git-LFS pointer.
-
-    Raises:
-        DamagedFileError: it was, and what its author has to do.
-    """
-    with file.open("rb") as stream:
-        trouble = damage(stream.read(64), file.stat().st_size)
-    if "pointer" in trouble:
-        raise DamagedFileError(f"{name} {trouble}. {REPAIR}")

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xaihub.downloads import small_json
+from xaihub.downloads import refuse_pointer, small_json
 from xaihub.errors import DamagedFileError, HubUnreachableError
-from xaihub.hub.checking import fault_of, refuse_pointer
+from xaihub.hub.checking import fault_of
 from xaihub.hub.refusals import Token, explained
 from xaihub.hub.remembering import remember
 from xaihub.hub.repos import Repo

@@ -47,15 +47,15 @@ def look(
     revision: str | None = None,
     token: Token = None,
     repo_type: RepoType = "model",
-    local: bool = True,
+    local: bool = False,
 ) -> Repo:
     """What the repository holds at a revision, with sizes; nothing is downloaded.
 
     While the Hub does not answer, it is what was held when its files were fetched to this machine.
 
     Args:
-        local: whether somebody at this machine asks. A visitor with a token, or without one (False), gets from the
-            cache only what was open to everybody, since nobody can be asked what they may read.
+        local: whether somebody at this machine asks, who may read its cache. A visitor with a token, or with none
+            (False), gets from there only what was open to everybody, since nobody can be asked what they may read.
 
     Raises:
         HubError: it does not exist, is not open to this token, or the Hub does not answer.

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from xaihub.errors import XaihubError
+from xaihub.errors import XaihubError, log_failure
 from xaihub.images import blend
 from xaihub.progress import silent
 from xaihub.ui.desk import Asked, Desk, Question
@@ -55,7 +55,7 @@ def add_api(desk: Desk) -> None:
         except XaihubError as error:
             raise gr.Error(str(error), print_exception=False) from error
         except Exception as error:
-            logger.exception("/explain failed for %s", model)
+            log_failure(logger, "/explain failed for %s", model)
             raise gr.Error(BROKEN, print_exception=False) from error
 
     button.click(
