@@ -93,11 +93,11 @@ def refuse_foreign_shards(where: str, weights: Sequence[str], read: Callable[[st
     if INDEX not in weights:
         return
     places = read(INDEX).get("weight_map")
-    named = places.values() if isinstance(places, Mapping) else [places]
-    foreign = next((name for name in named if not isinstance(name, str) or name not in weights[:-1]), None)
-    if foreign is not None or not named:
+    named = list(places.values()) if isinstance(places, Mapping) and places else [places]
+    foreign = [name for name in named if not isinstance(name, str) or name not in weights[:-1]]
+    if foreign:
         raise UnsupportedModelError(
-            f"{where} points to {shorten(foreign, 80)!r} in its {INDEX}, which is none of its own files of weights"
+            f"{where} points to {shorten(foreign[0], 80)!r} in its {INDEX}, which is none of its own files of weights"
             f" ({', '.join(weights[:2])}, ...), so nothing of it is opened. Its author can save it again."
         )
 
