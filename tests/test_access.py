@@ -222,16 +222,17 @@ def test_references_that_one_visitor_opened_serve_no_other(people, files, tmp_pa
         (folder / name).write_bytes(content)
     people.add_files("alice/open", files)
     references = build_references(load_classifier("alice/open", token=False), folder, fidelity=False)
-    people.add_folder("alice/refs", references.save(tmp_path / "refs"), repo_type="dataset", **closed)
+    people.add_folder("alice/known", references.save(tmp_path / "refs"), repo_type="dataset", **closed)
     desk = Desk(Settings())
 
     def answer(token):
-        return list(desk.answer(Question(CAT, "alice/open", "alice/refs", token=token), silent))[-1]
+        return list(desk.answer(Question(CAT, "alice/open", "alice/known", token=token), silent))[-1]
 
+    assert answer("hf_alice").trouble == ""
     assert answer("hf_alice").references is not None
     assert answer("").references is answer("hf_mallory").references is None
     assert "not open to visitors" in answer("").trouble or "is gated" in answer("").trouble
-    people.add_files("alice/refs", {"note.txt": "open"}, repo_type="dataset", private=False)
+    people.add_files("alice/known", {"note.txt": "open"}, repo_type="dataset", private=False)
     assert answer("").references is not None
 
 
