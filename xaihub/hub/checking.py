@@ -5,7 +5,9 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["fault_of"]
+from xaihub.errors import DamagedFileError
+
+__all__ = ["damaged_here", "fault_of"]
 
 _AT_ONCE = 2**20  # bytes
 _known: set[tuple[str, int, int]] = set()  # (blob, size, time of change) of what was found right in this process
@@ -39,3 +41,11 @@ def _hash(file: Path, size: int, *, git: bool) -> str:
         while chunk := stream.read(_AT_ONCE):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def damaged_here(path: str, repo_id: str, fault: str) -> DamagedFileError:
+    """The error of a file that is damaged in the cache while the Hub does not answer."""
+    return DamagedFileError(
+        f"{path} of {repo_id} is damaged in this machine's cache ({fault}), and the Hub does not answer to bring it"
+        " again. Try again when there is a network."
+    )

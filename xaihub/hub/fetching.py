@@ -7,7 +7,7 @@ from typing import Any
 
 from xaihub.downloads import refuse_pointer, small_json
 from xaihub.errors import DamagedFileError, HubUnreachableError
-from xaihub.hub.checking import fault_of
+from xaihub.hub.checking import damaged_here, fault_of
 from xaihub.hub.refusals import Token, explained
 from xaihub.hub.remembering import remember
 from xaihub.hub.repos import Repo
@@ -53,10 +53,7 @@ def _whole(repo: Repo, path: str, token: Token, bar: type) -> Path:
         try:
             file = _downloaded(repo, path, token, bar, anew=True)
         except HubUnreachableError as error:
-            raise DamagedFileError(
-                f"{path} of {repo.repo_id} is damaged in this machine's cache ({fault}), and the Hub does not answer to"
-                " bring it again. Try again when there is a network."
-            ) from error
+            raise damaged_here(path, repo.repo_id, fault) from error
         if fault := fault_of(file, size):
             raise DamagedFileError(
                 f"{path} of {repo.repo_id} was fetched twice, and is damaged both times ({fault}). Something between"

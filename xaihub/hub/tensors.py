@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xaihub.downloads import REPAIR
-from xaihub.errors import DamagedFileError, DownloadError
+from xaihub.errors import DamagedFileError, DownloadError, HubUnreachableError
+from xaihub.hub.checking import damaged_here
 from xaihub.hub.looking import SECONDS_TO_ANSWER
 from xaihub.hub.refusals import Token, explained
 from xaihub.hub.repos import Repo
@@ -29,12 +30,20 @@ def _header(repo: Repo, path: str, token: Token) -> Header:
     from huggingface_hub import try_to_load_from_cache
 
     held = try_to_load_from_cache(repo.repo_id, path, revision=repo.revision, repo_type=repo.repo_type)
-    size = repo.files[path]
-    if isinstance(held, str) and Path(held).stat().st_size == size:
+    if not isinstance(held, str):
+        return _fetched(repo, path, token)
+    try:
+        return read_header(Path(held))
+    except (OSError, ValueError) as error:  # damaged since it was fetched: `fetch` will mend it
         try:
-            return read_header(Path(held))
-        except (OSError, ValueError):  # damaged since it was fetched: `fetch` will see that, and mend it
-            pass
+            return _fetched(repo, path, token)
+        except HubUnreachableError:
+            raise damaged_here(path, repo.repo_id, str(error)) from error
+
+
+def _fetched(repo: Repo, path: str, token: Token) -> Header:
+    """The header as the Hub sends it."""
+    size = repo.files[path]
     start = _read(repo, path, 0, min(size, _FIRST), token)
     try:
         length = header_length(start, size)
