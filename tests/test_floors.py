@@ -11,12 +11,13 @@ PACKAGE = ROOT / "xaihub"
 
 FLOORS = {
     "errors": 0, "curated": 0, "folders": 0, "levels": 0,
-    "registry": 1, "progress": 1, "images": 1, "agreement": 1, "intervals": 1, "separability": 1,
+    "registry": 1, "progress": 1, "untrusted": 1, "images": 1, "agreement": 1, "intervals": 1, "separability": 1,
     "class_names": 1, "wrappers": 1,
     "duplicates": 2, "fairness": 2, "splitting": 2, "figures": 2,
-    "index": 2, "projections": 2, "notebook": 2, "downloads": 2, "kaggle_worker": 2, "kaggle_task": 2,
+    "index": 2, "projections": 2, "notebook": 2, "downloads": 2, "tensor_headers": 2,
+    "kaggle_worker": 2,
     "records": 3, "spaces": 3, "heads": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3, "placement": 3,
-    "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
+    "hub": 3, "kaggle_task": 3, "kaggle": 4, "synthetic": 3, "training": 3,
     "outputs": 4,
     "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4, "reference_card": 4, "generation": 4,
     "probe_images": 5, "soundness": 5, "target_layer": 5, "curation": 5, "prototypes": 5,
@@ -45,7 +46,12 @@ FLOORS = {
 OWNERS = {
     "huggingface_hub": {"hub"},
     "gradio": {"ui"},
-    "transformers": {"families.from_transformers", "families.backbones", "families.protopnet_model"},
+    "transformers": {
+        "families.from_transformers",
+        "families.backbones",
+        "families.protopnet_model",
+        "families.cleaning",
+    },
     "timm": {"families.from_timm"},
     "torchvision": {"families.from_torchvision"},
     "datasets": {"datasets"},

@@ -252,7 +252,7 @@ def test_refusals_say_what_is_there_and_what_would_work(hub, vit, clip):
         changed(files, PROCESSOR, max_num_patches=16_384)
     )
     assert "of 256 patches of 512 x 512 pixels" in refused(changed(files, PROCESSOR, patch_size=512))
-    assert "patches" in refused(changed(files, PROCESSOR, max_num_patches=10**400, patch_size=1e308))
+    assert "patches" in refused(changed(files, PROCESSOR, max_num_patches=10**30, patch_size=1e308))
     assert re.search(r"16 are missing or of another shape, such as .*layers?\.3\.", refused(deeper))
     assert re.search(r"of another shape, such as .*layers?\.0\.", refused(changed(files, intermediate_size=64)))
     assert "describes a network of more than" in refused(changed(files, num_hidden_layers=10**7))

@@ -53,7 +53,8 @@ def kaggle(monkeypatch, tmp_path):
 def cached(tmp_path) -> list[str]:
     """Every file in the cache, below the model's folder."""
     folder = tmp_path / "cache" / "kaggle" / HANDLE
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def fetched(kaggle) -> list[str]:

@@ -372,7 +372,7 @@ def test_layers_joined_by_a_plus_are_one_layer_and_an_unknown_one_is_refused_in_
 def test_settings_come_from_the_environment():
     settings = Settings.from_environment({"XAIHUB_QUEUE": "3", "XAIHUB_MODEL": "a/b", "XAIHUB_REFERENCES": " "})
     assert (settings.queue, settings.model, settings.opening_references) == (3, "a/b", "")
-    assert settings.own == {"a/b"}
+    assert settings.own == {("model", "a/b")}
     with pytest.raises(ValueError, match="XAIHUB_QUEUE is 'many'"):
         Settings.from_environment({"XAIHUB_QUEUE": "many"})
 

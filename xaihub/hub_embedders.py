@@ -11,12 +11,20 @@ from torch import Tensor
 from xaihub import hub
 from xaihub.embedders import EMBEDDERS, Batch, Embedder, Targets
 from xaihub.errors import UnknownNameError
-from xaihub.families import FAMILIES, read_config, refuse_adapter, weight_files
+from xaihub.families import (
+    FAMILIES,
+    read_config,
+    refuse_adapter,
+    refuse_counts,
+    refuse_foreign_shards,
+    staged,
+    weight_files,
+)
 from xaihub.families.backbones import TOKENIZERS, beside_weights, load_tower, reads_words, refuse_backbone
 from xaihub.families.towers import Tower
 from xaihub.folders import folder_named
 from xaihub.loading import fetch_planned
-from xaihub.planning import Limits, Plan, digest_of, refuse_files, refuse_parameters, refuse_size
+from xaihub.planning import Limits, Plan, digest_of, refuse_files, refuse_parameters, refuse_size, refuse_stored
 from xaihub.progress import Progress, silent
 from xaihub.registry import nearest_name
 from xaihub.spaces import Kind
@@ -104,7 +112,8 @@ def load_embedder(
         plan = plan_embedder(plan, token=token, local=local, words=words, limits=limits)
     folder = fetch_planned(plan, token=token, progress=progress)
     progress(1.0, f"Loading {plan.repo_id}")
-    tower = load_tower(folder, plan.config, plan.repo_id, words=words, device=device)
+    with staged(folder, plan.files, plan.config, FAMILIES[plan.family], plan.repo_id) as (stage, config):
+        tower = load_tower(stage, config, plan.repo_id, words=words, device=device)
     if plan.folder is None:
         refuse_parameters(plan.repo_id, tower.parameters, limits.parameters)
     # where a folder lies is nobody's business: references that name it may be published
@@ -128,25 +137,29 @@ def plan_embedder(
             " any network on the Hub that describes pictures, such as 'facebook/dinov2-small'."
         )
     repo_id, _, revision = name.partition("@")
-    return _plan_repo(hub.clean_repo_id(repo_id), revision or None, token, words, limits or Limits.from_environment())
+    return _plan_repo(
+        hub.clean_repo_id(repo_id), revision or None, token, words, limits or Limits.from_environment(), local
+    )
 
 
 def _plan_folder(folder: Path, words: bool) -> Plan:
     held = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     config, files = _files(str(folder), held, lambda file: read_config(folder, file), words)
+    refuse_stored(str(folder), config, [folder / file for file in files if file.endswith(".safetensors")])
     seeing = [file for file in files if file not in TOKENIZERS]  # the same pictures' vectors with and without words
     revision = digest_of(folder, seeing)
     return Plan(str(folder), "transformers", revision, 0, None, files=files, folder=folder, config=config)
 
 
-def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, words: bool, limits: Limits) -> Plan:
-    repo = hub.look(repo_id, revision=revision, token=token)
+def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, words: bool, limits: Limits, local: bool) -> Plan:
+    repo = hub.look(repo_id, revision=revision, token=token, local=local)
     config, files = _files(repo_id, repo.files, lambda file: hub.read_json(repo, file, token=token), words)
     size = refuse_size(repo_id, repo.files, files, limits)
-    parameters = None
+    tensors, parameters = [file for file in files if file.endswith(".safetensors")], None
+    headers = hub.tensor_headers(repo, tensors, token=token)
+    refuse_counts(repo_id, config, headers, sum(repo.files[file] for file in tensors))
     if not reads_words(config):  # else a half of them never sees a picture; those that do are counted once loaded
-        tensors = [file for file in files if file.endswith(".safetensors")]
-        parameters = hub.parameter_count(repo, tensors, token=token)
+        parameters = sum(header.parameters for header in headers)
         refuse_parameters(repo_id, parameters, limits.parameters)
     return Plan(
         repo_id, "transformers", repo.revision, size, parameters, repo.task, repo.licence, files, repo=repo,
@@ -160,6 +173,7 @@ def _files(where: str, held: Mapping[str, int], read: Read, words: bool) -> tupl
     config = read("config.json") if "config.json" in held else {}
     refuse_backbone(config, where, words=words)
     weights = weight_files(held, where)
+    refuse_foreign_shards(where, weights, read)
     beside = beside_weights(held, where, words=words)
     settings = [file for file in FAMILIES["transformers"].files if file in held]
     refuse_files(FAMILIES["transformers"], where, settings, read)

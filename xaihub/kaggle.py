@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xaihub.downloads import LARGEST_JSON, json_object
+from xaihub.downloads import small_json
 from xaihub.errors import DownloadError, RepoNotFoundError
-from xaihub.kaggle_task import asking, holds
+from xaihub.kaggle_task import asking, holds_whole
 from xaihub.progress import Progress, silent
+from xaihub.untrusted import most_bytes
 
 __all__ = ["Listing", "clean_handle", "fetch", "is_handle", "look", "read_json"]
 
@@ -99,9 +100,10 @@ def look(
     """
     asked = f"{handle}/{version}" if version else handle
     cache.mkdir(parents=True, exist_ok=True)
-    with asking(asked, anonymous=anonymous, most_bytes=LARGEST_JSON, beside=cache) as task:
+    most = [most_bytes(path) for path in along]
+    with asking(asked, anonymous=anonymous, most_bytes=max(most, default=0), beside=cache) as task:
         kept = str(cache / "kaggle" / handle)
-        answer = task.run(silent, _SECONDS_TO_LOOK, total=len(along) * LARGEST_JSON, along=list(along), kept=kept)
+        answer = task.run(silent, _SECONDS_TO_LOOK, total=sum(most), along=list(along), kept=kept)
         listing = Listing(handle, int(answer["version"]), answer["files"], answer["licence"], anonymous)
         task.keep({path: listing.files[path] for path in answer["fetched"]}, listing.folder(cache))
     return listing
@@ -113,7 +115,7 @@ def read_json(listing: Listing, path: str, cache: Path) -> dict[str, Any]:
     Raises:
         HubError: it did not arrive, is too large, or holds something else than a JSON object.
     """
-    return json_object(path, listing.files, listing.repo_id, lambda: fetch(listing, [path], cache))
+    return small_json(path, listing.files, listing.repo_id, lambda: fetch(listing, [path], cache))
 
 
 def fetch(listing: Listing, paths: Sequence[str], cache: Path, *, progress: Progress = silent) -> Path:
@@ -124,7 +126,7 @@ def fetch(listing: Listing, paths: Sequence[str], cache: Path, *, progress: Prog
         CancelledError: from `progress`; what had arrived whole before is kept.
     """
     folder = listing.folder(cache)
-    wanted = [path for path in paths if not holds(folder / path, listing.files[path])]
+    wanted = [path for path in paths if not holds_whole(folder / path, listing.files[path])]
     if odd := [path for path in wanted if not _FILE.fullmatch(path)]:
         raise DownloadError(f"{listing.repo_id} has a file called {odd[0][:120]!r}, which is not fetched here.")
     if not wanted:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from xaihub.downloads import disk_trouble, refuse_pointer, refused_by_disk
 from xaihub.errors import (
     AccessDeniedError,
     DownloadError,
@@ -20,9 +21,10 @@ from xaihub.errors import (
     RepoNotFoundError,
     UnsupportedModelError,
 )
+from xaihub.folders import file_digest
 from xaihub.progress import Progress
 
-__all__ = ["Task", "asking", "holds"]
+__all__ = ["Task", "asking", "holds", "holds_whole"]
 
 # All that a process may see which asks for a visitor: no credentials, and no home in which some could lie.
 _HARMLESS = (
@@ -85,10 +87,16 @@ class Task:
         Raises:
             DownloadError: a file has not the size that was stated.
         """
+        with disk_trouble(f"kaggle/{self.handle}"):
+            self._keep(sizes, folder)
+
+    def _keep(self, sizes: Mapping[str, int], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path, size in sizes.items():
             if not holds(self.folder / path, size):
                 raise DownloadError(f"{path} of kaggle/{self.handle} did not arrive with its {size} bytes. Try again.")
+            refuse_pointer(self.folder / path, f"{path} of kaggle/{self.handle}")
+            _sum_of(folder / path).write_text(file_digest(self.folder / path), "utf-8")
             os.replace(self.folder / path, folder / path)
 
     def _watch(
@@ -172,6 +180,8 @@ def _explained(handle: str, answer: Mapping[str, Any], anonymous: bool) -> HubEr
         return HubUnreachableError("Kaggle is answering too many requests from here. Wait a minute and try again.")
     if status is not None:
         return HubUnreachableError(f"Kaggle failed while answering for kaggle/{handle} (status {status}). Try again.")
+    if full := refused_by_disk(OSError(answer.get("errno") or 0, "")):
+        return DownloadError(f"A file of kaggle/{handle} cannot be kept here: {full}")
     return DownloadError(f"A file of kaggle/{handle} did not arrive whole ({answer['error']}). Try again.")
 
 
@@ -182,3 +192,14 @@ def _unreachable(handle: str) -> HubUnreachableError:
 def holds(file: Path, size: int) -> bool:
     """Whether the file is there with so many bytes."""
     return file.is_file() and file.stat().st_size == size
+
+
+def holds_whole(file: Path, size: int) -> bool:
+    """Whether a file that was kept is there, with the content that it came with."""
+    kept = _sum_of(file)
+    return holds(file, size) and kept.is_file() and kept.read_text("utf-8") == file_digest(file)
+
+
+def _sum_of(file: Path) -> Path:
+    """Where the hash of a kept file stands: Kaggle's listing has none."""
+    return file.with_name(f".{file.name}.sha256")

@@ -96,6 +96,7 @@ def _trouble(error: Exception) -> dict[str, Any]:
     lines = str(error).strip().splitlines()
     return {
         "error": type(error).__name__,
+        "errno": getattr(error, "errno", None),
         "status": getattr(response, "status_code", None),
         "unreachable": silent and response is None,
         "said": lines[0][:300] if lines else "",

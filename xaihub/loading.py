@@ -6,8 +6,8 @@ from typing import Any
 from xaihub import hub, kaggle
 from xaihub.classifier import Classifier, StatedActivation
 from xaihub.downloads import cache_folder, fetch_checked
-from xaihub.families import FAMILIES, from_torchvision, stored_parameters
-from xaihub.planning import STARTER_FOLDER, Limits, Plan, preflight, refuse_parameters
+from xaihub.families import FAMILIES, from_torchvision, staged
+from xaihub.planning import STARTER_FOLDER, Limits, Plan, preflight, refuse_parameters, refuse_stored
 from xaihub.progress import Progress, silent
 
 __all__ = [
@@ -63,7 +63,9 @@ def load_classifier(
         return _load_published(plan, details, progress)
     folder = fetch_planned(plan, token=token, progress=progress)
     progress(1.0, "Choosing the target layer")
-    return FAMILIES[plan.family].load(folder, plan.config, details)
+    family = FAMILIES[plan.family]
+    with staged(folder, plan.files, plan.config, family, plan.repo_id) as (stage, config):
+        return family.load(stage, config, details)
 
 
 def fetch_planned(plan: Plan, *, token: hub.Token = None, progress: Progress = silent) -> Path:
@@ -71,6 +73,7 @@ def fetch_planned(plan: Plan, *, token: hub.Token = None, progress: Progress = s
 
     Raises:
         TooLargeError: their headers, read only now, name more parameters than are allowed.
+        UnsupportedModelError: the config counts beyond what they hold.
     """
     if plan.folder is not None:
         return plan.folder
@@ -80,7 +83,7 @@ def fetch_planned(plan: Plan, *, token: hub.Token = None, progress: Progress = s
     folder = kaggle.fetch(plan.listing, plan.files, cache_folder(), progress=progress)
     tensors = [folder / name for name in plan.files if name.endswith(".safetensors")]
     if plan.most_parameters is not None:
-        refuse_parameters(plan.repo_id, stored_parameters(tensors, plan.repo_id), plan.most_parameters)
+        refuse_parameters(plan.repo_id, refuse_stored(plan.repo_id, plan.config, tensors), plan.most_parameters)
     return folder
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,14 @@ from typing import Any
 from xaihub import hub, kaggle
 from xaihub.curated import CURATED_MODELS, STARTER
 from xaihub.downloads import cache_folder
-from xaihub.errors import DownloadError, RepoNotFoundError, TooLargeError, UnsupportedModelError
+from xaihub.errors import (
+    DamagedFileError,
+    DownloadError,
+    RepoNotFoundError,
+    TooLargeError,
+    UnsafeFileError,
+    UnsupportedModelError,
+)
 from xaihub.families import (
     ADAPTER,
     FAMILIES,
@@ -20,13 +27,18 @@ from xaihub.families import (
     from_torchvision,
     read_config,
     refuse_adapter,
+    refuse_counts,
+    refuse_foreign_shards,
+    stored_headers,
     weight_files,
 )
 from xaihub.folders import file_digest, folder_named
 from xaihub.registry import nearest_name
+from xaihub.untrusted import most_bytes
 
 __all__ = [
     "STARTER_FOLDER", "Limits", "Plan", "digest_of", "preflight", "refuse_files", "refuse_parameters", "refuse_size",
+    "refuse_stored",
 ]  # fmt: skip
 
 STARTER_FOLDER = Path(__file__).parent / "starter"
@@ -120,7 +132,7 @@ def preflight(
         return _plan_torchvision(name, limits)
     if kaggle.is_handle(name):
         return _plan_kaggle(*kaggle.clean_handle(name, revision), limits, anonymous=not local)
-    return _plan_repo(hub.clean_repo_id(name), revision, token, limits)
+    return _plan_repo(hub.clean_repo_id(name), revision, token, limits, local=local)
 
 
 def _plan_folder(folder: Path, name: str | None = None) -> Plan:
@@ -130,11 +142,28 @@ def _plan_folder(folder: Path, name: str | None = None) -> Plan:
     config = read_config(folder)
     found = family_of(config, where)
     weights = weight_files(files, where)
+    refuse_foreign_shards(where, weights, lambda file: read_config(folder, file))
+    refuse_stored(where, config, [folder / name for name in weights if name.endswith(".safetensors")])
     beside = [file for file in found.files if file in files]
     refuse_files(found, where, beside, lambda file: read_config(folder, file))
-    revision = digest_of(folder, [*weights, "config.json", *beside, *found.along(files)])
-    licence = _licence(folder)
-    return Plan(where, found.name, revision, 0, None, "image-classification", licence, folder=folder, config=config)
+    along = [*beside, *found.along(files)]
+    revision = digest_of(folder, [*weights, "config.json", *along])
+    return Plan(
+        where, found.name, revision, 0, None, "image-classification", _licence(folder),
+        ("config.json", *along, *weights), folder=folder, config=config,
+    )  # fmt: skip
+
+
+def refuse_stored(where: str, config: Mapping[str, Any], weights: Sequence[Path]) -> int:
+    """The parameters in files of weights on this machine, if they can be those of the config.
+
+    Raises:
+        DownloadError: a file is damaged.
+        UnsupportedModelError: the config counts beyond what is stored.
+    """
+    headers = stored_headers(weights, where)
+    refuse_counts(where, config, headers, sum(file.stat().st_size for file in weights))
+    return sum(header.parameters for header in headers)
 
 
 def _licence(folder: Path) -> str | None:
@@ -150,10 +179,13 @@ def refuse_files(found: Family, where: str, files: list[str], read: Callable[[st
 
     Raises:
         UnsupportedModelError: the family refuses one.
+        DownloadError: one is damaged, or beyond what such a file can be.
     """
     for file in files:
         try:
             settings = read(file)
+        except (DamagedFileError, UnsafeFileError):
+            raise
         except (DownloadError, UnsupportedModelError):
             continue
         if reason := found.refuses_file(settings):
@@ -165,9 +197,9 @@ def digest_of(folder: Path, names: list[str]) -> str:
     return hashlib.sha256("".join(file_digest(folder / name) for name in names).encode()).hexdigest()[:40]
 
 
-def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Limits) -> Plan:
+def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Limits, *, local: bool) -> Plan:
     try:
-        repo = hub.look(repo_id, revision=revision, token=token)
+        repo = hub.look(repo_id, revision=revision, token=token, local=local)
     except RepoNotFoundError as error:
         near = nearest_name(repo_id, list(CURATED_MODELS)) if revision is None else ""
         raise RepoNotFoundError(f"{error}{near}") from error
@@ -178,8 +210,10 @@ def _plan_repo(repo_id: str, revision: str | None, token: hub.Token, limits: Lim
     found, config, files = _plan_files(repo_id, repo.files, read, repo.task)
     size = refuse_size(repo_id, repo.files, files, limits)
     tensors = [name for name in files if name.endswith(".safetensors")]
-    parameters = hub.parameter_count(repo, tensors, token=token)
+    headers = hub.tensor_headers(repo, tensors, token=token)
+    parameters = sum(header.parameters for header in headers)
     refuse_parameters(repo_id, parameters, limits.parameters)
+    refuse_counts(repo_id, config, headers, sum(repo.files[name] for name in tensors))
     return Plan(
         repo_id,
         found.name,
@@ -230,6 +264,7 @@ def _plan_files(
     config = read("config.json")
     found = family_of(config, where)
     weights = weight_files(held, where)
+    refuse_foreign_shards(where, weights, read)
     beside = [name for name in found.files if name in held]
     refuse_files(found, where, beside, read)
     return found, config, ("config.json", *beside, *found.along(held), *weights)
@@ -240,7 +275,14 @@ def refuse_size(where: str, held: Mapping[str, int], files: tuple[str, ...], lim
 
     Raises:
         TooLargeError: it does not.
+        UnsafeFileError: one is far larger than a file of its kind can be.
     """
+    for name in files:
+        if name.endswith(".json") and held[name] > most_bytes(name):
+            raise UnsafeFileError(
+                f"{name} of {where} has {held[name] / 2**20:,.1f} MB; such a file has at most"
+                f" {most_bytes(name) / 2**20:g} MB here, so the repository is not opened."
+            )
     size = sum(held[name] for name in files)
     if size > limits.size:
         raise TooLargeError(

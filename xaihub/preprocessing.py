@@ -20,6 +20,7 @@ from xaihub.records import Box
 __all__ = ["Transform", "View"]
 
 Preprocess = Callable[[Image.Image], Tensor]
+_MOST_LEVEL = 1e6  # 255 divided by a deviation of 0.2 is about 1,000
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Transform:
         self._box = lru_cache(maxsize=64)(self._measure_box)  # most visitors' pictures share a few sizes
         colours = ((0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255))
         answers = torch.stack([self(Image.new("RGB", (64, 64), colour)) for colour in colours])  # (5, C, H, W)
+        _check_levels(answers)
         black, white, *pure = _at_contrast(answers)
         self.low = black  # (C,) what black becomes
         self.span = torch.where((white - black).abs() > 1e-9, white - black, torch.ones_like(black))
@@ -112,6 +114,16 @@ class Transform:
         """(H, W) of a grey picture as the network sees it, in [0, 1]."""
         levels = self._levels(self(Image.fromarray(grey).convert("RGB")))
         return levels.mean(0).double().numpy() * (255 / 254)
+
+
+def _check_levels(answers: Tensor) -> None:
+    """Raises ValueError unless what plain images become can be computed with: finite, and not beyond all measure."""
+    most = answers.abs().max().item() if answers.numel() else 0.0
+    if not most < _MOST_LEVEL:  # also of what is no number
+        raise ValueError(
+            f"The transform makes pixels as large as {most:g} of plain images; at most {_MOST_LEVEL:g} can be computed"
+            " with. Look at its mean, deviation and rescaling."
+        )
 
 
 def _at_contrast(answers: Tensor) -> Tensor:

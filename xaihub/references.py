@@ -259,7 +259,8 @@ class ReferenceSet:
 
     def _agreement(self) -> dict[str, int]:
         """Of how many rows the label is a class of the classifier, and how many of them it names so."""
-        known = [(row, label) for row, label in enumerate(self.labels) if label in self.class_names]
+        names = frozenset(self.class_names)
+        known = [(row, label) for row, label in enumerate(self.labels) if label in names]
         named = sum(self.class_names[self.predicted[row]] == label for row, label in known)
         return {"labelled": len(known), "named": named}
 
@@ -319,7 +320,7 @@ def load_references(
         return ReferenceSet.load(STARTER_FOLDER / "references", name)
     if local and (folder := folder_named(name)):
         return ReferenceSet.load(folder, name)
-    repo = hub.look(hub.clean_repo_id(name), revision=revision, token=token, repo_type="dataset")
+    repo = hub.look(hub.clean_repo_id(name), revision=revision, token=token, repo_type="dataset", local=local)
     if not set(FILES) <= set(repo.files):
         raise ReferencesError(
             f"{name} is a dataset but holds no references (no references.json). It can be embedded here instead."

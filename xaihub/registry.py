@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from xaihub.errors import UnknownNameError
+from xaihub.errors import UnknownNameError, shorten
 
 __all__ = ["Registry", "nearest_name"]
 
@@ -13,7 +13,7 @@ Entry = TypeVar("Entry")
 
 def nearest_name(name: str, known: Mapping[str, object] | list[str]) -> str:
     """The words " Did you mean 'x'?" for the known name nearest to this one, or nothing."""
-    close = get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.6)
+    close = get_close_matches(name[:200].lower(), [k.lower() for k in known], n=1, cutoff=0.6)
     return next((f" Did you mean {k!r}?" for k in known if close and k.lower() == close[0]), "")
 
 
@@ -37,7 +37,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if name not in self._entries:
             known = ", ".join(self._entries) or "none yet"
             raise UnknownNameError(
-                f"There is no {self.kind} called {name!r}.{nearest_name(name, self._entries)} Known: {known}."
+                f"There is no {self.kind} called {shorten(name)!r}.{nearest_name(name, self._entries)} Known: {known}."
             )
         return self._entries[name]
 

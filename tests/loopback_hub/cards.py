@@ -122,7 +122,7 @@ def _model(repo: Repo, commit: Commit, card: dict[str, Any]) -> dict[str, Any]:
 def _config(commit: Commit) -> dict[str, Any]:
     try:
         config = json.loads(commit.read("config.json") or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -138,7 +138,7 @@ def _parameters(commit: Commit) -> dict[str, Any] | None:
             tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
             for tensor in tensors:
                 counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + prod(tensor["shape"])
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             continue  # a test may well store nonsense under this name
     return {"parameters": counts, "total": sum(counts.values())} if counts else None
 

@@ -6,11 +6,22 @@ transformers, timm and torchvision, each in a module of its own; they are import
 
 from xaihub.families import from_protopnet, from_timm, from_torchvision, from_transformers
 from xaihub.families.base import FAMILIES, Family, family, family_of, read_config
-from xaihub.families.weights import ADAPTER, adapter_of, refuse_adapter, stored_parameters, weight_files
+from xaihub.families.bounds import refuse_counts
+from xaihub.families.staging import staged
+from xaihub.families.weights import (
+    ADAPTER,
+    INDEX,
+    adapter_of,
+    refuse_adapter,
+    refuse_foreign_shards,
+    stored_headers,
+    weight_files,
+)
 
 __all__ = [
     "ADAPTER",
     "FAMILIES",
+    "INDEX",
     "Family",
     "adapter_of",
     "family",
@@ -21,6 +32,9 @@ __all__ = [
     "from_transformers",
     "read_config",
     "refuse_adapter",
-    "stored_parameters",
+    "refuse_counts",
+    "refuse_foreign_shards",
+    "staged",
+    "stored_headers",
     "weight_files",
 ]

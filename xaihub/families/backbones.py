@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from xaihub.errors import UnsupportedModelError
+from xaihub.errors import UnsupportedModelError, shorten
 from xaihub.families.base import Config, building, huge_pictures
+from xaihub.families.cleaning import leads_elsewhere
 from xaihub.families.from_timm import asks_for_more
-from xaihub.families.from_transformers import _asks_for_more, _quiet_transformers
+from xaihub.families.from_transformers import _quiet_transformers, read_settings
 from xaihub.families.towers import Tower, mean, pooler_output
 
 __all__ = ["TOKENIZERS", "beside_weights", "load_tower", "reads_words", "refuse_backbone"]
@@ -83,13 +84,13 @@ def _reason(config: Config, words: bool) -> str:
             " A model of a type that transformers itself knows would work."
         )
     if kind not in _PAIRS and kind not in _PICTURES_ONLY:
-        what = f"of type {kind!r}" if "model_type" in config else "of no type that transformers knows"
+        what = f"of type {shorten(kind)!r}" if "model_type" in config else "of no type that transformers knows"
         return f"is a model {what}, not one that describes single pictures by a vector. {_WORKS}"
     if words and not reads_words(config):
         return (
             f"sees pictures but reads no words (it is of type {kind!r}). To search with words, name a CLIP or SigLIP."
         )
-    if _asks_for_more(config) or asks_for_more(config):
+    if leads_elsewhere(config) or asks_for_more(config):
         return "asks for further files by itself while loading, which is not allowed here."
     seeing = config.get("vision_config")
     inside = seeing.get("image_size") if isinstance(seeing, Mapping) else None
@@ -151,7 +152,7 @@ def _network(folder: Path, config: Config, words: bool) -> tuple[Any, Any]:
     """The class of transformers that has the part which is wanted and no more, and the configuration of that part."""
     import transformers
 
-    settings = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    settings = read_settings(folder)
     kind = str(config["model_type"])
     if kind == "clip_vision_model" and config.get("architectures") == ["CLIPVisionModelWithProjection"]:
         return transformers.CLIPVisionModelWithProjection, settings

@@ -1,7 +1,6 @@
 """What the loaders of all libraries share: the table of families, and the last steps to a Classifier."""
 
 import inspect
-import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,19 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from xaihub.class_names import class_names
 from xaihub.classifier import Classifier, StatedActivation
-from xaihub.errors import UnsupportedModelError, XaihubError, first_line
+from xaihub.downloads import checked_json
+from xaihub.errors import (
+    DamagedFileError,
+    DownloadError,
+    UnsafeFileError,
+    UnsupportedModelError,
+    XaihubError,
+    first_line,
+)
+from xaihub.families.bounds import Allowance, faulty_numbers
 from xaihub.families.name_files import name_files, names_beside
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.registry import Registry
 
 __all__ = [
     "FAMILIES", "IMAGENET_MEAN", "IMAGENET_STD", "Family", "building", "family", "family_of", "finish", "huge_pictures",
-    "labels_of", "read_config", "refuse_unfit", "stated_activation",
+    "labels_of", "read_config", "refuse_unfit", "stated_activation", "text_of", "unusable",
 ]  # fmt: skip
 
 Config = Mapping[str, Any]
@@ -31,6 +43,8 @@ Load = Callable[[Path, Config, dict[str, Any]], Classifier]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MOST_EDGE = 2048  # pixels; a stranger's preprocessing could ask for more than this machine has memory
 MOST_PATCHES = 4096  # of one picture: SigLIP 2 has 256 or so
+MOST_BUFFERED = 16_000_000  # numbers in tables of positions and the like, that no weights state
+MOST_PARTS = 10_000  # tensors of any network, however small: each costs Python some kilobytes
 LEAST_CROP = 0.1  # of the resized picture; less is another way to ask for a huge one
 
 
@@ -46,6 +60,7 @@ class Family:
         refuses_file: the same as `refuses`, of what one of `files` holds.
         tables: the parquet files that `load` reads.
         names: whether files beside the weights are read that may name the classes.
+        clean: the config -> what of it the library gets to see.
     """
 
     name: str
@@ -56,6 +71,7 @@ class Family:
     refuses_file: Callable[[Config], str] = lambda _settings: ""
     tables: tuple[str, ...] = ()
     names: bool = False
+    clean: Callable[[Config], dict[str, Any]] = dict
 
     def along(self, held: Mapping[str, int]) -> list[str]:
         """The files that `load` reads beside weights and JSON, of those that a repository holds: path -> size."""
@@ -74,11 +90,12 @@ def family(
     refuses_file: Callable[[Config], str] = lambda _settings: "",
     tables: tuple[str, ...] = (),
     names: bool = False,
+    clean: Callable[[Config], dict[str, Any]] = dict,
 ) -> Callable[[Load], Load]:
     """Registers a loader; families are asked in the order they were registered, whether a config is theirs."""
 
     def register(load: Load) -> Load:
-        FAMILIES.add(name, Family(name, claims, refuses, load, files, refuses_file, tables, names))
+        FAMILIES.add(name, Family(name, claims, refuses, load, files, refuses_file, tables, names, clean))
         return load
 
     return register
@@ -102,6 +119,17 @@ def family_of(config: Config, where: str) -> Family:
     return found
 
 
+def text_of(config: Config, key: str) -> str:
+    """What a config says in words under a key; "" where it says nothing, or no word."""
+    value = config.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def unusable(settings: Any) -> str:
+    """Why pictures cannot be prepared by these settings, or not within bounds; "" if they can."""
+    return faulty_numbers(settings) or huge_pictures(settings)
+
+
 def huge_pictures(settings: Any, key: str = "") -> str:
     """Why the pictures that a preprocessing asks for are too large, or ""; sizes are found by their keys, at any depth.
 
@@ -111,7 +139,7 @@ def huge_pictures(settings: Any, key: str = "") -> str:
         return reason
     if isinstance(settings, Mapping | list | tuple):
         parts = settings.items() if isinstance(settings, Mapping) else [("", value) for value in settings]
-        return next(filter(None, (huge_pictures(value, f"{key} {name}".strip()) for name, value in parts)), "")
+        return next(filter(None, (huge_pictures(value, f"{key} {name}".strip()[-100:]) for name, value in parts)), "")
     if not isinstance(settings, int | float) or isinstance(settings, bool):
         return ""
     if key.endswith("crop_pct"):
@@ -141,14 +169,28 @@ def _many_patches(settings: Config) -> str:
 def building(where: str, folder: Path) -> Iterator[None]:
     """Around a library that builds a network from a stranger's files: whatever it raises becomes a refusal.
 
-    A config can claim any depth and width. A network of more parameters than its weights have bytes is refused while
-    it grows, before it fills this machine.
+    A config can claim any depth and width. A network of more parameters, or more buffers, than its weights have bytes
+    is refused while it grows, before it fills this machine; so is one that is made of far more parts than are stored.
 
     Raises:
         UnsupportedModelError: the network could not be built, or would be larger than its weights.
     """
     most = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     owner, sizes, total = threading.get_ident(), dict[tuple[int, str], int](), 0
+    buffers, of_buffers = dict[tuple[int, str], int](), 0
+
+    def hold(module: nn.Module, name: str, buffer: torch.Tensor | None) -> None:
+        nonlocal of_buffers
+        if threading.get_ident() != owner or buffer is None:
+            return
+        place = id(module), name
+        of_buffers += buffer.numel() - buffers.get(place, 0)
+        buffers[place] = buffer.numel()
+        if of_buffers > max(most, MOST_BUFFERED):
+            raise UnsupportedModelError(
+                f"{where} describes a network with tables of more than {of_buffers / 1e6:,.1f} M numbers beside its"
+                f" {most / 2**20:,.1f} MB of weights. Its config.json belongs to other weights."
+            )
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal total
@@ -157,15 +199,17 @@ def building(where: str, folder: Path) -> Iterator[None]:
         place = id(module), name  # loading registers each parameter once more
         total += parameter.numel() - sizes.get(place, 0)
         sizes[place] = parameter.numel()
-        if total > most:
+        # a stored tensor takes some forty bytes of header at least, so that parts are bounded by bytes, too
+        if total > most or len(sizes) > max(MOST_PARTS, most // 40):
             raise UnsupportedModelError(
                 f"{where} describes a network of more than {most / 1e6:,.1f} M parameters, but its weights have only"
                 f" {most / 2**20:,.1f} MB. Its config.json belongs to other weights."
             )
 
-    handle = register_module_parameter_registration_hook(count)
+    handles = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(hold)
     try:
-        yield
+        with Allowance(where, most):
+            yield
     except XaihubError:
         raise
     except Exception as error:
@@ -174,7 +218,8 @@ def building(where: str, folder: Path) -> Iterator[None]:
             " for another version of its library. Another model of the same kind may work."
         ) from error
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def labels_of(
@@ -267,14 +312,14 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
     Raises:
         UnsupportedModelError: there is none, or it is no JSON object.
+        DownloadError: it is damaged, or beyond what such a file can be.
     """
     file = folder / name
     if not file.is_file():
         raise UnsupportedModelError(f"{folder} has no {name}, so nothing says what model it holds.")
     try:
-        config = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UnsupportedModelError(f"{file} is not valid JSON ({error}).") from error
-    if not isinstance(config, dict):
-        raise UnsupportedModelError(f"{file} holds a {type(config).__name__}, not a configuration.")
-    return config
+        return checked_json(file, str(file))
+    except (UnsafeFileError, DamagedFileError):
+        raise
+    except DownloadError as error:
+        raise UnsupportedModelError(str(error)) from error

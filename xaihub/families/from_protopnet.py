@@ -17,13 +17,13 @@ from xaihub.families.base import (
     family,
     family_of,
     finish,
-    huge_pictures,
     labels_of,
     refuse_unfit,
     stated_activation,
+    unusable,
 )
+from xaihub.families.cleaning import clean_config, leads_elsewhere
 from xaihub.families.from_transformers import (
-    _asks_for_more,
     _processor_or_default,
     _quiet_transformers,
     _refuses_processor,
@@ -91,10 +91,10 @@ def _refuses_protopnet(config: Config) -> str:
         return _refuses_transformers(config)
     if reason := _refuses_transformers(inner):
         return f"looks for its prototypes in a network that {reason}"
-    if _asks_for_more(config):
+    if leads_elsewhere(config):
         return "asks for further files by itself while loading, which is not allowed here."
     prepared = [config.get("pretrained_cfg"), inner.get("pretrained_cfg"), config.get("layers")]
-    return huge_pictures(prepared) or _refuses_settings(config)
+    return unusable(prepared) or _refuses_settings(config)
 
 
 def _refuses_settings(config: Config) -> str:
@@ -131,6 +131,7 @@ def _check_words(config: Config, classes: int) -> None:
     files=PREPARED,
     refuses_file=_refuses_processor,
     tables=(GALLERY,),
+    clean=lambda config: _cleaned(config),
 )
 def load_protopnet(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
     """A classifier that answers by prototypes, which `save_prototypes` wrote."""
@@ -163,6 +164,12 @@ def load_protopnet(folder: Path, config: Config, details: dict[str, Any]) -> Cla
         layer = _layer(model.network.views, classifier.target_layer)
         classifier = replace(classifier, target_layer=layer, no_layer="")
     return replace(classifier, prototypes=prototypes)
+
+
+def _cleaned(config: Config) -> dict[str, Any]:
+    import xaihub.families.protopnet_model  # noqa: F401  transformers knows the type from then on
+
+    return clean_config(config)
 
 
 def _layer(views: Mapping[str, View], found: TargetLayer | None) -> TargetLayer:

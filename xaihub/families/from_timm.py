@@ -9,26 +9,22 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xaihub.classifier import Classifier, StatedActivation
-from xaihub.errors import UnsupportedModelError
+from xaihub.errors import UnsupportedModelError, shorten
 from xaihub.families.base import (
     Config,
     building,
     family,
     finish,
-    huge_pictures,
     labels_of,
     refuse_unfit,
     stated_activation,
+    unusable,
 )
+from xaihub.families.cleaning import TIMM_PREPROCESSING
 from xaihub.families.name_files import names_beside
 from xaihub.preprocessing import Preprocess
 
 __all__ = ["asks_for_more", "load_timm"]
-
-_TIMM_PREPROCESSING = (
-    "input_size", "test_input_size", "fixed_input_size", "min_input_size", "pool_size", "interpolation", "crop_pct",
-    "test_crop_pct", "crop_mode", "mean", "std", "num_classes", "first_conv", "classifier",
-)  # fmt: skip
 
 
 def asks_for_more(config: Config) -> bool:
@@ -62,7 +58,7 @@ def _refuses_timm(config: Config) -> str:
     name = str(config.get("architecture", ""))
     if not timm.is_model(name.split(".")[0]):
         return (
-            f"names the architecture {name!r}, which neither torchvision nor timm {timm.__version__} knows."
+            f"names the architecture {shorten(name)!r}, which neither torchvision nor timm {timm.__version__} knows."
             " Bring a network"
             " of your own with Classifier.from_module."
         )
@@ -70,7 +66,7 @@ def _refuses_timm(config: Config) -> str:
         return "asks for further files by itself while loading, which is not allowed here."
     if config.get("num_classes") == 0:
         return "has no classes (num_classes 0): it only describes pictures."
-    return huge_pictures(
+    return unusable(
         [config.get("pretrained_cfg") or config, {"img_size": (config.get("model_args") or {}).get("img_size")}]
     )
 
@@ -81,7 +77,7 @@ def load_timm(folder: Path, config: Config, details: dict[str, Any]) -> Classifi
     notices: list[str] = []
     with building(details["repo_id"], folder):
         stored = dict(config.get("pretrained_cfg") or config)
-        clean = {key: stored[key] for key in _TIMM_PREPROCESSING if stored.get(key) is not None}
+        clean = {key: stored[key] for key in TIMM_PREPROCESSING if stored.get(key) is not None}
         module = _timm_network(folder, config, clean, details["repo_id"])
         transform = _timm_transform(module, config, clean)
         labels, named, activation = _timm_labels(module, folder, config, notices)

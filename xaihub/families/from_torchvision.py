@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xaihub.classifier import Classifier
-from xaihub.errors import UnsupportedModelError
+from xaihub.errors import UnsupportedModelError, shorten
 from xaihub.families.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -17,9 +17,9 @@ from xaihub.families.base import (
     building,
     family,
     finish,
-    huge_pictures,
     labels_of,
     refuse_unfit,
+    unusable,
 )
 from xaihub.preprocessing import Preprocess
 from xaihub.registry import nearest_name
@@ -41,8 +41,8 @@ def _refuses_torchvision(config: Config) -> str:
 
     known, name = models.list_models(module=models), _torchvision_name(config)
     if name not in known:
-        return f"names the torchvision architecture {name!r}, which there is not.{nearest_name(name, known)}"
-    return huge_pictures({key: config.get(key) for key in ("input", "resize_shortest", "center_crop")})
+        return f"names the torchvision architecture {shorten(name)!r}, which there is not.{nearest_name(name, known)}"
+    return unusable({key: config.get(key) for key in ("input", "resize_shortest", "center_crop", "mean", "std")})
 
 
 @family("torchvision", claims=_claims_torchvision, refuses=_refuses_torchvision, names=True)

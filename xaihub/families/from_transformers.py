@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from xaihub.classifier import Classifier
-from xaihub.errors import UnsupportedModelError
+from xaihub.errors import UnsupportedModelError, shorten
 from xaihub.families.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -25,8 +25,12 @@ from xaihub.families.base import (
     finish,
     huge_pictures,
     labels_of,
+    read_config,
     refuse_unfit,
+    text_of,
+    unusable,
 )
+from xaihub.families.cleaning import clean_config, leads_elsewhere
 from xaihub.families.from_timm import asks_for_more
 from xaihub.families.naflex import Naflex, unpatched
 from xaihub.preprocessing import Preprocess, Transform
@@ -36,7 +40,7 @@ __all__ = ["Backbone", "load_backbone", "load_transformers", "read_settings"]
 
 
 def _refuses_transformers(config: Config) -> str:
-    kind = str(config.get("model_type"))
+    kind = text_of(config, "model_type")
     if "auto_map" in config:
         return (
             "needs code of its own ('auto_map' in its config.json), and a stranger's code is never run here."
@@ -47,7 +51,7 @@ def _refuses_transformers(config: Config) -> str:
     heads = config.get("architectures") or ()
     heads = [str(head) for head in (heads if isinstance(heads, list) else [heads] if heads else [])]
     if kind not in CLASSIFIERS or not all("Classif" in head or "TimmWrapper" in head for head in heads):
-        what = heads[0] if heads else f"of type {kind}"
+        what = shorten(heads[0]) if heads else f"of type {shorten(kind)}"
         return f"is not an image classifier but {what}. On the Hub, models under the task 'Image Classification' work."
     if config.get("problem_type") == "regression":
         return "predicts a number (problem_type 'regression'), not classes. A classifier would work."
@@ -55,20 +59,16 @@ def _refuses_transformers(config: Config) -> str:
         return "is a vision-language model that answers with words, not an image classifier."
     if kind == "dinat" and find_spec("natten") is None:
         return "needs the package natten (neighbourhood attention), which is not installed here."
+    if config.get("quantization_config"):
+        return (
+            "says that its weights are quantised ('quantization_config' in its config.json); what is run here are"
+            " weights in plain numbers. The model that it was made from may work."
+        )
     if kind == "imagegpt":
         return "reads a picture as a sequence of colours' numbers, so no gradient can lead back to its pixels."
-    if _asks_for_more(config) or asks_for_more(config):
+    if leads_elsewhere(config) or asks_for_more(config):
         return "asks for further files by itself while loading, which is not allowed here."
-    return huge_pictures({"image_size": config.get("image_size")})
-
-
-def _asks_for_more(config: Any) -> bool:
-    """Whether a config, or one inside it, names weights or programs that are elsewhere."""
-    if not isinstance(config, Mapping):
-        return False
-    kernel = config.get("attn_implementation")  # "owner/name" is a repository of programs
-    elsewhere = config.get("use_pretrained_backbone") or config.get("transformers_weights") or "/" in str(kernel)
-    return bool(elsewhere) or any(_asks_for_more(value) for value in config.values())
+    return huge_pictures({"image_size": config.get("image_size")}) or unusable(config.get("pretrained_cfg"))
 
 
 def _refuses_processor(settings: Config) -> str:
@@ -82,7 +82,7 @@ def _refuses_processor(settings: Config) -> str:
             "needs code of its own for its pictures ('auto_map' in its preprocessor_config.json), and a stranger's code"
             " is never run here. A model with an image processor that transformers itself knows would work."
         )
-    return huge_pictures(settings) or huge_pictures(whole)  # which part is read depends on the file
+    return unusable(whole)  # the part inside as well: which one is read depends on the file
 
 
 @family(
@@ -91,6 +91,7 @@ def _refuses_processor(settings: Config) -> str:
     refuses=_refuses_transformers,
     files=("preprocessor_config.json", "processor_config.json"),
     refuses_file=_refuses_processor,
+    clean=clean_config,
 )
 def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> Classifier:
     """A classifier that `AutoModelForImageClassification` loads, of timm's own format too."""
@@ -131,9 +132,10 @@ def load_transformers(folder: Path, config: Config, details: dict[str, Any]) -> 
 
 def read_settings(folder: Path) -> Any:
     """The configuration in a folder; what timm's format says of the classes twice is taken out."""
-    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    settings = clean_config(read_config(folder))
+    config = CONFIG_MAPPING[settings["model_type"]].from_dict(settings)
     if isinstance(getattr(config, "model_args", None), dict):  # given twice, it would be a TypeError
         config.model_args = {key: value for key, value in config.model_args.items() if key != "num_classes"}
     return config

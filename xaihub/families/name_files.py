@@ -2,11 +2,12 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from xaihub.untrusted import json_value
 
 __all__ = ["Named", "name_files", "names_beside"]
 
@@ -39,19 +40,19 @@ def names_beside(folder: Path, classes: int) -> Named | None:
     held = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     for file in name_files(held):
         try:
-            text = (folder / file).read_text("utf-8-sig")
-            names, columns = _read(file, text)
-        except (OSError, ValueError, RecursionError, csv.Error):
+            names, columns = _read(file, (folder / file).read_bytes())
+        except (OSError, ValueError, csv.Error):
             continue
         if len(names) == classes:
             return Named(names, file, any("tag" in word.lower() for word in (file, *columns)))
     return None
 
 
-def _read(file: str, text: str) -> tuple[Sequence[Any] | Mapping[Any, Any], Sequence[str]]:
+def _read(file: str, data: bytes) -> tuple[Sequence[Any] | Mapping[Any, Any], Sequence[str]]:
     """The names in a file, and the words that say what they are."""
     if file.lower().endswith(".json"):
-        return _largest(json.loads(text))
+        return _largest(json_value(data, file))
+    text = data.decode("utf-8-sig")
     if file.lower().endswith(".txt"):
         return [line.strip() for line in text.splitlines() if line.strip()], ()
     rows = [row for row in csv.reader(io.StringIO(text), delimiter="\t" if "\t" in text[:4096] else ",") if row]

@@ -1,7 +1,5 @@
 """Which files hold a model's weights, how many parameters they state, and what is there instead of a whole model."""
 
-import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +7,16 @@ from typing import Any
 
 from torch import nn
 
-from xaihub.errors import DownloadError, UnsupportedModelError
+from xaihub.downloads import REPAIR
+from xaihub.errors import DamagedFileError, DownloadError, UnsupportedModelError, shorten
+from xaihub.tensor_headers import Header, read_header
+from xaihub.untrusted import damage
 
-__all__ = ["ADAPTER", "adapter_of", "refuse_adapter", "stored_parameters", "weight_files"]
+__all__ = [
+    "ADAPTER", "INDEX", "adapter_of", "refuse_adapter", "refuse_foreign_shards", "stored_headers", "weight_files",
+]  # fmt: skip
+
+INDEX = "model.safetensors.index.json"  # which of several files holds which tensor
 
 ADAPTER = "adapter_config.json"  # what PEFT writes, and AdapterHub too
 
@@ -23,7 +28,7 @@ _FOREIGN = {
 }  # fmt: skip
 # the names in their papers; any other is shown as it is written
 _KINDS = {"LORA": "LoRA", "ADALORA": "AdaLoRA", "LOHA": "LoHa", "LOKR": "LoKr", "VERA": "VeRA", "XLORA": "X-LoRA"}
-_LONGEST_HEADER = 100 * 2**20  # the format's own limit
+_MOST_SHARDS = 64  # a host takes some hundred megabytes, and shards are of gigabytes
 
 
 def weight_files(files: Mapping[str, int], where: str) -> list[str]:
@@ -35,8 +40,13 @@ def weight_files(files: Mapping[str, int], where: str) -> list[str]:
     safe = sorted(path for path in files if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", path))
     if "model.safetensors" in safe:
         return ["model.safetensors"]
+    if len(safe) > _MOST_SHARDS:
+        raise UnsupportedModelError(
+            f"{where} has its weights in {len(safe):,} files; at most {_MOST_SHARDS} are opened here. Its author can"
+            " save it again with larger ones."
+        )
     if safe:
-        return [*safe, "model.safetensors.index.json"] if "model.safetensors.index.json" in files else safe
+        return [*safe, INDEX] if INDEX in files else safe
     pickles = [path for path in files if path.endswith(_PICKLES) and not _of_training(path)]
     if pickles:
         raise UnsupportedModelError(
@@ -70,26 +80,46 @@ def _of_training(path: str) -> bool:
     return path.rpartition("/")[2].startswith(("training_args", "optimizer", "scheduler", "rng_state", "scaler"))
 
 
-def stored_parameters(files: Sequence[Path], where: str) -> int:
-    """How many parameters these safetensors files hold, read from their headers alone.
+def refuse_foreign_shards(where: str, weights: Sequence[str], read: Callable[[str], Mapping[str, Any]]) -> None:
+    """Nothing, unless the index of the weights names other files than those that are planned: each by its exact name.
+
+    Args:
+        weights: as `weight_files` gives them.
+        read: gives a JSON file of the repository.
 
     Raises:
-        DownloadError: a file has no header that could be read.
+        UnsupportedModelError: it does, wherever that file lies.
     """
+    if INDEX not in weights:
+        return
+    places = read(INDEX).get("weight_map")
+    named = list(places.values()) if isinstance(places, Mapping) and places else [places]
+    foreign = [name for name in named if not isinstance(name, str) or name not in weights[:-1]]
+    if foreign:
+        raise UnsupportedModelError(
+            f"{where} points to {shorten(foreign[0], 80)!r} in its {INDEX}, which is none of its own files of weights"
+            f" ({', '.join(weights[:2])}, ...), so nothing of it is opened. Its author can save it again."
+        )
+
+
+def stored_headers(files: Sequence[Path], where: str) -> list[Header]:
+    """What these safetensors files hold, read from their headers alone.
+
+    Raises:
+        DownloadError: a file has no header that could be read, or not as many bytes as it describes.
+    """
+    return [_header(file, where) for file in files]
+
+
+def _header(file: Path, where: str) -> Header:
     try:
-        return sum(_shaped(file) for file in files)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DownloadError(f"The weights of {where} have no header that can be read. Tell its author.") from error
-
-
-def _shaped(file: Path) -> int:
-    """The format: eight bytes that say how long the JSON is that follows, and then the JSON."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > _LONGEST_HEADER:
-            raise ValueError(f"a header of {length} bytes")
-        header: dict[str, Any] = json.loads(stream.read(length))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        return read_header(file)
+    except (OSError, ValueError) as error:
+        with file.open("rb") as stream:
+            broken = damage(stream.read(1024), file.stat().st_size) or "cut short" in str(error)
+        advice = REPAIR if broken else "Tell its author."
+        kind = DamagedFileError if broken else DownloadError
+        raise kind(f"{file.name}, the weights of {where}, {error}. {advice}") from error
 
 
 def refuse_adapter(where: str, files: Mapping[str, int], read: Callable[[str], Mapping[str, Any]]) -> None:

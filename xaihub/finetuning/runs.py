@@ -21,6 +21,7 @@ from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
 from xaihub.duplicates import groups, near_pairs
 from xaihub.errors import DatasetError, HubError, UnsupportedModelError
+from xaihub.families import FAMILIES, staged
 from xaihub.families.from_transformers import Backbone, load_backbone
 from xaihub.finetuning.examples import write_examples
 from xaihub.finetuning.fitting import FineTuned, fine_tune, run_key
@@ -71,7 +72,9 @@ def train_classifier(
     progress(0.0, f"Looking at {backbone}")
     plan = fit_for_training(preflight(backbone, token=token, limits=limits))
     rows, labels, validation, test = opened(source, settings.folds, progress)
-    held = load_backbone(fetch_planned(plan, token=token, progress=progress), labels, plan.repo_id, seed=settings.seed)
+    fetched = fetch_planned(plan, token=token, progress=progress)
+    with staged(fetched, plan.files, plan.config, FAMILIES[plan.family], plan.repo_id) as (stage, _):
+        held = load_backbone(stage, labels, plan.repo_id, seed=settings.seed)
     training = read_pixels(rows, held.transform, labels, budget=memory, progress=part(progress, 0.0, 0.05))
     judge = None if validation is None else read_pixels(validation, held.transform, labels, budget=memory)
     work = cache_folder() / "training" / run_key(settings, f"{plan.repo_id}@{plan.revision}", training, judge)

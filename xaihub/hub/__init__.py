@@ -1,7 +1,10 @@
 """The Hugging Face Hub: what a repository holds, its files, and publishing. The only importer of huggingface_hub.
 
 refusals.py      what the client raises, in sentences
+repos.py         what is known of a repository
 looking.py       what a repository holds, and which there are
+remembering.py   what was seen of it before, for when the Hub does not answer
+tensors.py       what its weights hold, by their headers
 fetching.py      its files
 cardfiles.py     cards: a head of YAML and a text
 destination.py   whether a token may publish there, and what is there already
@@ -15,11 +18,13 @@ from xaihub.hub.cardfiles import card_body, card_text, check_card, model_index
 from xaihub.hub.destination import check_destination, may_write
 from xaihub.hub.fetching import card_as_read, fetch, open_remote, own_file, read_json, refuse_large_files
 from xaihub.hub.keeping import Keeper
-from xaihub.hub.looking import Repo, clean_repo_id, is_repo_id, look, page, parameter_count, search_models
+from xaihub.hub.looking import clean_repo_id, is_repo_id, look, search_models
 from xaihub.hub.parcels import planned
 from xaihub.hub.publishing import publish
 from xaihub.hub.refusals import RepoType, Token
+from xaihub.hub.repos import Repo, page
 from xaihub.hub.spaces import SpaceSettings, space_secret_names, space_variables
+from xaihub.hub.tensors import tensor_headers
 
 __all__ = [
     "Keeper",
@@ -41,7 +46,6 @@ __all__ = [
     "open_remote",
     "own_file",
     "page",
-    "parameter_count",
     "planned",
     "publish",
     "read_json",
@@ -49,4 +53,5 @@ __all__ = [
     "search_models",
     "space_secret_names",
     "space_variables",
+    "tensor_headers",
 ]

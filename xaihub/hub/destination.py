@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xaihub.errors import AccessDeniedError, HubError, RepoNotFoundError
-from xaihub.hub.looking import clean_repo_id, page
+from xaihub.hub.looking import clean_repo_id
 from xaihub.hub.refusals import RepoType, Token, sending
+from xaihub.hub.repos import page
 
 __all__ = ["SDK", "Present", "Stored", "check_destination", "found_at", "may_write", "present_at"]
 

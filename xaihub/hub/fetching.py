@@ -5,10 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from xaihub.downloads import json_object
-from xaihub.errors import DownloadError
-from xaihub.hub.looking import Repo
+from xaihub.downloads import refuse_pointer, small_json
+from xaihub.errors import DamagedFileError, DownloadError, HubUnreachableError
+from xaihub.hub.checking import damaged_here, fault_of
 from xaihub.hub.refusals import Token, explained
+from xaihub.hub.remembering import remember
+from xaihub.hub.repos import Repo
 from xaihub.progress import Progress, silent
 
 __all__ = ["card_as_read", "fetch", "open_remote", "own_file", "read_json", "refuse_large_files"]
@@ -23,32 +25,62 @@ def read_json(repo: Repo, path: str, *, token: Token = None) -> dict[str, Any]:
     Raises:
         HubError: it did not arrive, is too large, or holds something else than a JSON object.
     """
-    return json_object(path, repo.files, repo.repo_id, lambda: fetch(repo, [path], token=token))
+    return small_json(path, repo.files, repo.repo_id, lambda: fetch(repo, [path], token=token))
 
 
 def fetch(repo: Repo, paths: Sequence[str], *, token: Token = None, progress: Progress = silent) -> Path:
     """The folder in the local cache that now holds these files, exactly as at the revision looked at.
 
+    A file that was damaged in the cache (its size or its hash is another) is fetched again, once.
+
     Raises:
         HubError: a file did not arrive whole.
+        DamagedFileError: it is still damaged, or was published as a pointer.
         CancelledError: from `progress`; what had arrived is kept, and the next call goes on from there.
     """
-    from huggingface_hub import hf_hub_download
-
     total = max(1, sum(repo.files.get(path, 0) for path in paths))
     before, folder = 0, Path()
     for path in paths:
-        bar = _bar(partial(_report, progress, path, before, total))
-        with explained(repo.repo_id, repo.revision, token, repo.repo_type):
-            file = hf_hub_download(
-                repo.repo_id, path, revision=repo.revision, repo_type=repo.repo_type, token=token, tqdm_class=bar
-            )
+        file = _whole(repo, path, token, _bar(partial(_report, progress, path, before, total)))
         before += repo.files.get(path, 0)
-        size = Path(file).stat().st_size
-        if path in repo.files and size != repo.files[path]:
-            raise DownloadError(f"{path} of {repo.repo_id} arrived with {size} of {repo.files[path]} bytes. Try again.")
-        folder = Path(file).parents[path.count("/")]
+        folder = file.parents[path.count("/")]
+    remember(repo)
     return folder
+
+
+def _whole(repo: Repo, path: str, token: Token, bar: type) -> Path:
+    """One file, as it was published."""
+    size = repo.files.get(path)
+    file = _downloaded(repo, path, token, bar)
+    if fault := fault_of(file, size):
+        try:
+            file = _downloaded(repo, path, token, bar, anew=True)
+        except HubUnreachableError as error:
+            raise damaged_here(path, repo.repo_id, fault) from error
+        if fault := fault_of(file, size):
+            raise DamagedFileError(
+                f"{path} of {repo.repo_id} was fetched twice, and is damaged both times ({fault}). Something between"
+                " here and the Hub changes files, or its disk fails; try again later or from another network."
+            )
+    refuse_pointer(file, f"{path} of {repo.repo_id}")
+    return file
+
+
+def _downloaded(repo: Repo, path: str, token: Token, bar: type, *, anew: bool = False) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    with explained(repo.repo_id, repo.revision, token, repo.repo_type):
+        return Path(
+            hf_hub_download(
+                repo.repo_id,
+                path,
+                revision=repo.revision,
+                repo_type=repo.repo_type,
+                token=token,
+                tqdm_class=bar,
+                force_download=anew,
+            )
+        )
 
 
 def card_as_read(repo: Repo, *, token: Token = None) -> dict[str, Any]:

@@ -1,54 +1,19 @@
 """What a repository of the Hub holds, and which there are; nothing is downloaded."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from xaihub.errors import RepoNotFoundError
+from xaihub.errors import HubUnreachableError, RepoNotFoundError
 from xaihub.hub.refusals import RepoType, Token, explained
+from xaihub.hub.remembering import remembered
+from xaihub.hub.repos import Repo
 
-__all__ = ["Repo", "clean_repo_id", "is_repo_id", "look", "page", "parameter_count", "search_models"]
+__all__ = ["SECONDS_TO_ANSWER", "clean_repo_id", "is_repo_id", "look", "search_models"]
 
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
 _REPO_ID = re.compile(rf"{_PART}(?:/{_PART})?", re.ASCII)
 _PAGE = re.compile(r"(https?://)?(www\.)?(huggingface\.co|hf\.co)/(datasets/|spaces/)?", re.IGNORECASE)
-_SECONDS_TO_ANSWER = 10.0
-
-
-@dataclass(frozen=True)
-class Repo:
-    """What the Hub says of a repository, before any of its files is fetched.
-
-    Attributes:
-        revision: the commit sha that the asked revision points to now.
-        files: path -> size in bytes.
-        library, task, licence: as its card and tags say, or None.
-    """
-
-    repo_id: str
-    repo_type: RepoType
-    revision: str
-    files: Mapping[str, int]
-    task: str | None = None
-    library: str | None = None
-    licence: str | None = None
-    gated: bool = False
-    private: bool = False
-    tags: tuple[str, ...] = ()
-    card: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def url(self) -> str:
-        return page(self.repo_id, self.repo_type)
-
-
-def page(repo_id: str, repo_type: RepoType) -> str:
-    """The address of a repository's page."""
-    from huggingface_hub import constants
-
-    prefix = {"model": "", "dataset": "datasets/", "space": "spaces/"}[repo_type]
-    return f"{constants.ENDPOINT}/{prefix}{repo_id}"
+SECONDS_TO_ANSWER = 10.0
 
 
 def clean_repo_id(text: str) -> str:
@@ -76,18 +41,41 @@ def is_repo_id(text: str) -> bool:
     return bool(_REPO_ID.fullmatch(text)) and "--" not in text and ".." not in text
 
 
-def look(repo_id: str, *, revision: str | None = None, token: Token = None, repo_type: RepoType = "model") -> Repo:
+def look(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: Token = None,
+    repo_type: RepoType = "model",
+    local: bool = False,
+) -> Repo:
     """What the repository holds at a revision, with sizes; nothing is downloaded.
+
+    While the Hub does not answer, it is what was held when its files were fetched to this machine.
+
+    Args:
+        local: whether somebody at this machine asks, who may read its cache. A visitor with a token, or with none
+            (False), gets from there only what was open to everybody, since nobody can be asked what they may read.
 
     Raises:
         HubError: it does not exist, is not open to this token, or the Hub does not answer.
     """
+    try:
+        return _looked(repo_id, revision, token, repo_type)
+    except HubUnreachableError:
+        held = remembered(repo_id, revision, repo_type)
+        if held is None or not (local or token is None or not (held.private or held.gated)):
+            raise
+        return held
+
+
+def _looked(repo_id: str, revision: str | None, token: Token, repo_type: RepoType) -> Repo:
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
     with explained(repo_id, revision, token, repo_type):
         info: Any = api.repo_info(
-            repo_id, repo_type=repo_type, revision=revision, files_metadata=True, timeout=_SECONDS_TO_ANSWER
+            repo_id, repo_type=repo_type, revision=revision, files_metadata=True, timeout=SECONDS_TO_ANSWER
         )
         if info.gated:  # what it holds is shown to all; its files, which may be in the cache, are not
             api.auth_check(repo_id, repo_type=repo_type)
@@ -106,22 +94,8 @@ def look(repo_id: str, *, revision: str | None = None, token: Token = None, repo
         bool(info.private),
         tags,
         card,
+        revision,
     )
-
-
-def parameter_count(repo: Repo, paths: Sequence[str], *, token: Token = None) -> int:
-    """How many parameters these safetensors files hold, read from their headers alone."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    with explained(repo.repo_id, repo.revision, token, repo.repo_type):
-        headers = [
-            api.parse_safetensors_file_metadata(
-                repo.repo_id, path, revision=repo.revision, repo_type=repo.repo_type, token=token
-            )
-            for path in paths
-        ]
-    return sum(sum(header.parameter_count.values()) for header in headers)
 
 
 def search_models(text: str, *, limit: int = 12, token: Token = False) -> list[str]:
@@ -137,7 +111,7 @@ def search_models(text: str, *, limit: int = 12, token: Token = False) -> list[s
     }
     try:  # once: the client's own listing goes on trying for half a minute
         address, headers = f"{constants.ENDPOINT}/api/models", client.build_hf_headers(token=token)
-        answer = client.get_session().get(address, params=asked, headers=headers, timeout=_SECONDS_TO_ANSWER / 2)
+        answer = client.get_session().get(address, params=asked, headers=headers, timeout=SECONDS_TO_ANSWER / 2)
         return [str(model["id"]) for model in answer.raise_for_status().json()]
     except (errors.HTTPError, OSError, ValueError, KeyError, TypeError):
         return []

@@ -10,9 +10,9 @@ from typing import Any
 from xaihub.errors import HubError, HubUnreachableError
 from xaihub.hub.cardfiles import check_card
 from xaihub.hub.destination import SDK, Present, found_at, present_at
-from xaihub.hub.looking import page
 from xaihub.hub.parcels import changed, left_over, planned
 from xaihub.hub.refusals import RepoType, Token, sending
+from xaihub.hub.repos import page
 from xaihub.hub.spaces import SpaceSettings, configure
 from xaihub.progress import Progress, part, silent
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from xaihub.downloads import refused_by_disk
 from xaihub.errors import (
     AccessDeniedError,
     DownloadError,
@@ -58,7 +59,9 @@ def explained(repo_id: str, revision: str | None, token: Token, repo_type: str) 
         raise RepoNotFoundError(
             f"{repo_id!r} is not the id of a repository. An id looks like 'microsoft/resnet-18'."
         ) from error
-    except (OSError, theirs.SafetensorsParsingError) as error:
+    except OSError as error:
+        if said := refused_by_disk(error):
+            raise DownloadError(f"A file of {repo_id} cannot be kept or read here: {said}") from error
         raise DownloadError(f"A file of {repo_id} did not arrive whole ({first_line(error)}). Try again.") from error
 
 

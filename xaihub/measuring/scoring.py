@@ -5,6 +5,7 @@ class. A figure that is not defined (the precision of a class that was never ans
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -166,7 +167,8 @@ def _checked(truth: Any, probabilities: Any, labels: Sequence[str], seed: int) -
 
 def _distinct(labels: Sequence[str]) -> list[str]:
     """The labels, with their index where several classes have the same name (ImageNet has two cranes)."""
-    return [f"{label} ({i})" if list(labels).count(label) > 1 else label for i, label in enumerate(labels)]
+    counts = Counter(labels)
+    return [f"{label} ({i})" if counts[label] > 1 else label for i, label in enumerate(labels)]
 
 
 def _by_class(found: _Answers, matrix: Indices, labels: Sequence[str]) -> dict[str, Any]:

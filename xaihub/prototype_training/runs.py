@@ -14,6 +14,7 @@ from xaihub.datasets.pictures import draw, drawn
 from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
 from xaihub.errors import DatasetError, UnsupportedModelError
+from xaihub.families import FAMILIES, staged
 from xaihub.families.from_protopnet import load_black_box, save_prototypes
 from xaihub.finetuning.fitting import run_key
 from xaihub.finetuning.pixel_store import PixelStore, read_pixels
@@ -73,7 +74,8 @@ def train_prototypes(
     plan = fit_for_training(preflight(backbone, token=token, limits=limits))
     rows, labels, validation, test = opened(source, 0, progress)
     like = fetch_planned(plan, token=token, progress=progress)
-    black_box = load_black_box(like, plan.config, _details(plan, device or default_device()))
+    with staged(like, plan.files, plan.config, FAMILIES[plan.family], plan.repo_id) as (stage, config):
+        black_box = load_black_box(stage, config, _details(plan, device or default_device()))
     fitted_to = _fitted_to(fitted_to, kind, black_box, labels, rows.name)
     held = memory if kind == "protopnet" else 0  # a head looks at each picture once
     few = _as_many_as_fit(black_box, rows, settings.seed)

@@ -1,8 +1,9 @@
 """Where prototypes come from: each is one cell of one real picture, which is kept to be shown."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from PIL import Image
@@ -85,7 +86,15 @@ class Prototypes:
 
     def of_class(self, index: int) -> list[int]:
         """Which prototypes speak for a class."""
-        return [place for place, each in enumerate(self.gallery) if each.owner == index]
+        return list(self._of_classes[index])
+
+    @cached_property
+    def _of_classes(self) -> dict[int, list[int]]:
+        """Class -> its prototypes; asked for once for each class, so they are sorted once for all."""
+        owned = defaultdict[int, list[int]](list)
+        for place, each in enumerate(self.gallery):
+            owned[each.owner].append(place)
+        return owned
 
 
 def distinct_sources(gallery: Sequence[Prototype], labels: Sequence[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from xaihub.errors import CancelledError, XaihubError
+from xaihub.errors import CancelledError, XaihubError, log_failure
 from xaihub.progress import silent
 from xaihub.ui.desk import Asked, Desk, Question
 from xaihub.ui.desk_examples import CHANGE
@@ -59,7 +59,7 @@ def add_api(desk: Desk) -> None:
         except XaihubError as error:
             raise gr.Error(str(error), print_exception=False) from error
         except Exception as error:
-            logger.exception("/explain failed for %s", model)
+            log_failure(logger, "/explain failed for %s", model)
             raise gr.Error(BROKEN, print_exception=False) from error
 
     button.click(

@@ -49,7 +49,7 @@ class Desk(Examples):
         """The plan for a classifier, asked with this visitor's token, also for one that is in memory already."""
         from xaihub.loading import preflight
 
-        return preflight(model, token=token_for(model, token, self.settings), local=False)
+        return preflight(model, token=token_for("model", model, token, self.settings), local=False)
 
     def loaded(self, plan: "Plan") -> "Classifier | None":
         return self.classifiers.get((plan.repo_id, plan.revision))
@@ -61,7 +61,7 @@ class Desk(Examples):
         known = self.loaded(plan)
         if known is not None:
             return known
-        asks_with = token_for(plan.repo_id, token, self.settings)
+        asks_with = token_for("model", plan.repo_id, token, self.settings)
         limited = until(self.settings.download_seconds, progress, f"Downloading {plan.repo_id}")
         if plan.repo is not None or plan.listing is not None:  # torchvision's own are fetched as they are built
             fetch_planned(plan, token=asks_with, progress=limited)
@@ -81,7 +81,7 @@ class Desk(Examples):
 
         if name in EMBEDDERS:
             return EMBEDDERS[name]
-        asks_with = token_for(name.partition("@")[0], token, self.settings)
+        asks_with = token_for("model", name, token, self.settings)
         plan = plan_embedder(name, token=asks_with, local=False, words=words)
         key, reading = ((plan.repo_id, plan.revision, reads) for reads in (words, True))
 

@@ -107,7 +107,7 @@ class AuditDesk:
 
         if dataset == STARTER:
             return self._starter(limit), []
-        name, asks_with = hub.clean_repo_id(dataset), token_for(dataset, token, self.desk.settings)
+        name, asks_with = hub.clean_repo_id(dataset), token_for("dataset", dataset, token, self.desk.settings)
         progress(0.0, f"Checking {name}")
 
         def of(split: str | None) -> "LabelledPictures":

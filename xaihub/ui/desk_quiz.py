@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xaihub.curated import STARTER
-from xaihub.errors import XaihubError
+from xaihub.errors import XaihubError, log_failure
 from xaihub.progress import Progress, part, until
 from xaihub.ui.asking import Question
 from xaihub.ui.desk import Desk
@@ -242,7 +242,7 @@ class QuizDesk:
                 if not (self.folder / "README.md").exists():
                     (self.folder / "README.md").write_text(card(), "utf-8")
             except OSError:
-                logger.exception("An answer of the quiz could not be stored in %s", self.folder)
+                log_failure(logger, "An answer of the quiz could not be stored in %s", self.folder)
                 return
             if settings.quiz_dataset and self._keeper is None:
                 self._keeper = Keeper(self.folder, settings.quiz_dataset)

@@ -15,6 +15,7 @@ from xaihub.ui.tokens import token_for
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
     from xaihub.datasets import LabelledPictures
+    from xaihub.embedders import Embedder
     from xaihub.references import ReferenceSet
     from xaihub.ui.desk import Desk
 
@@ -24,18 +25,22 @@ __all__ = ["embed_again", "layer_of", "references_for", "refilled"]
 def references_for(desk: "Desk", classifier: "Classifier", question: Question, progress: Progress) -> "ReferenceSet":
     """From the shelf, the Hub or the package; the Hub is asked with this visitor's token before any is given."""
     from xaihub import hub, load_references, open_dataset
+    from xaihub.embedders import PIXELS
 
     name = question.references.strip()
     if name == STARTER:
         return desk.references.get(STARTER) or desk.references.put(STARTER, load_references(STARTER))
-    token = token_for(name, question.token, desk.settings)
+    token = token_for("dataset", name, question.token, desk.settings)
     progress(0.0, f"Checking {name}")
     name = hub.clean_repo_id(name)
     repo = hub.look(name, token=token, repo_type="dataset")
     saved = "references.json" in repo.files
     layer, limit = layer_of(classifier), int(question.limit)
     looks = question.looks.strip()
-    key = (name, repo.revision) if saved else (name, repo.revision, classifier.name, layer, limit, looks)
+    key: tuple[object, ...] = (name, repo.revision)
+    if not saved:  # by an eye that this visitor may use as well: what it sees says much of it
+        eye = desk.embedder(looks or PIXELS, question.token, part(progress, 0.0, 0.3))
+        key = (*key, classifier.name, layer, limit, eye.name, getattr(eye, "revision", None))
     known = desk.references.get(key)
     if known is not None:
         return known
@@ -44,28 +49,31 @@ def references_for(desk: "Desk", classifier: "Classifier", question: Question, p
         return desk.references.put(key, load_references(name, revision=repo.revision, token=token, local=False))
     limited = until(desk.settings.embed_seconds, progress, f"Embedding {name}")
     pictures = open_dataset(
-        name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.0, 0.2)
+        name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.3, 0.4)
     )
-    return desk.references.put(key, _built(desk, classifier, pictures, looks, question.token, part(limited, 0.2, 1.0)))
+    return desk.references.put(key, _built(classifier, pictures, eye, part(limited, 0.4, 1.0)))
 
 
 def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, progress: Progress) -> "ReferenceSet":
     """The pictures of another classifier's references, embedded for the one that was asked."""
     from xaihub.datasets import from_pairs
+    from xaihub.embedders import PIXELS
 
     foreign, query = asked.foreign, asked.query
     assert foreign is not None  # noqa: S101  who calls this has looked
     assert query is not None  # noqa: S101
     step = max(1, len(foreign) // max(1, limit))
     rows = range(0, len(foreign), step)[:limit]  # they lie sorted by class, so a stride takes from each
-    key = (query.classifier.name, layer_of(query.classifier), "again", _content(foreign, rows), looks)
+    eye = desk.embedder(looks or PIXELS, token, part(progress, 0.0, 0.3))
+    seen = eye.name, getattr(eye, "revision", None)
+    key = (query.classifier.name, layer_of(query.classifier), "again", _content(foreign, rows), *seen)
     known = desk.references.get(key)
     if known is not None:
         return known
     pairs = [(foreign.keys[i], str(foreign.labels[i] or ""), foreign.picture(i)) for i in rows]
     limited = until(desk.settings.embed_seconds, progress, "Embedding the references")
     pictures = replace(from_pairs(f"{foreign.made.dataset} (crops)", pairs), public=foreign.made.public)
-    return desk.references.put(key, _built(desk, query.classifier, pictures, looks, token, limited))
+    return desk.references.put(key, _built(query.classifier, pictures, eye, part(limited, 0.3, 1.0)))
 
 
 def refilled(
@@ -79,7 +87,7 @@ def refilled(
 
     source = references.made.dataset
     try:
-        token = token_for(source, question.token, settings)
+        token = token_for("dataset", source, question.token, settings)
         full = filled(references, classifier, token=token, progress=progress)
     except XaihubError as error:
         return references, f"The pictures of {source} are not published with these references. {error}"
@@ -107,11 +115,10 @@ def _content(references: "ReferenceSet", rows: Sequence[int]) -> str:
 
 
 def _built(
-    desk: "Desk", classifier: "Classifier", pictures: "LabelledPictures", looks: str, token: str, progress: Progress
+    classifier: "Classifier", pictures: "LabelledPictures", eye: "Embedder", progress: Progress
 ) -> "ReferenceSet":
     """Embedded twice: as the classifier decides, and by the eye that was chosen."""
     from xaihub import build_references
-    from xaihub.embedders import DEFAULT, PIXELS
+    from xaihub.embedders import DEFAULT
 
-    eye = desk.embedder(looks or PIXELS, token, part(progress, 0.0, 0.3))
-    return build_references(classifier, pictures, embedder=[DEFAULT, eye], progress=part(progress, 0.3, 1.0))
+    return build_references(classifier, pictures, embedder=[DEFAULT, eye], progress=progress)

@@ -76,7 +76,8 @@ def reader_of(desk: "Desk", references: "ReferenceSet", token: str) -> str:
     for name in [name for name in _of_looks(references) if name not in EMBEDDERS][:LOOKED_AT]:
         space = references.spaces[name]
         try:
-            plan_embedder(_pinned(space), token=token_for(space.name, token, desk.settings), local=False, words=True)
+            asks_with = token_for("model", _pinned(space), token, desk.settings)
+            plan_embedder(_pinned(space), token=asks_with, local=False, words=True)
         except CancelledError:
             raise
         except XaihubError:  # it reads none, or is gone

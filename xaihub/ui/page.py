@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import gradio as gr
 
-from xaihub.errors import CancelledError, XaihubError
+from xaihub.errors import CancelledError, XaihubError, log_failure
 from xaihub.progress import Progress
 from xaihub.ui.boxes import Boxes, signal
 from xaihub.ui.desk import Desk, Question
@@ -163,8 +163,8 @@ class Page(Boxes):
             yield {self.alert: alarm(str(error))} | self._standing(given)
         except XaihubError as error:
             yield {self.alert: self._refused(error, given[self.model]), **earlier}
-        except Exception:
-            logger.exception("%s failed for %s", self.verb, given[self.model])
+        except Exception:  # noqa: BLE001  it is logged
+            log_failure(logger, "%s failed for %s", self.verb, given[self.model])
             yield {self.alert: alarm(BROKEN), **earlier}
 
     def pick(self, chosen: gr.SelectData) -> str:
@@ -190,8 +190,8 @@ class Page(Boxes):
             return about | (more(plan, classifier) if more else {})
         except XaihubError as error:
             return {self.about: "", self.alert: self._refused(error, model)}
-        except Exception:
-            logger.exception("Looking at %s failed", model)
+        except Exception:  # noqa: BLE001  it is logged
+            log_failure(logger, "Looking at %s failed", model)
             return {self.about: "", self.alert: alarm(BROKEN)}
 
     def _refused(self, error: XaihubError, model: str | None) -> str:
@@ -213,8 +213,8 @@ class Page(Boxes):
             said = note(f"{error} {stands}".strip())
         except XaihubError as error:
             said = alarm(str(error))
-        except Exception:
-            logger.exception("A change of the answer failed after %s", self.verb)
+        except Exception:  # noqa: BLE001  it is logged
+            log_failure(logger, "A change of the answer failed after %s", self.verb)
             said = alarm(BROKEN)
         return {self.alert: said} | back()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from xaihub.errors import CancelledError, XaihubError
+from xaihub.errors import CancelledError, XaihubError, log_failure
 from xaihub.ui.asking import Asked
 from xaihub.ui.desk import Desk
 from xaihub.ui.desk_audit import AuditDesk, Audited, AuditQuestion
@@ -98,8 +98,8 @@ class AuditPage(Page, AuditLayout):
             yield {self.alert: note(str(error))}
         except XaihubError as error:
             yield {self.alert: alarm(str(error))}
-        except Exception:
-            logger.exception("An explanation beside an audit failed")
+        except Exception:  # noqa: BLE001  it is logged
+            log_failure(logger, "An explanation beside an audit failed")
             yield {self.alert: alarm(BROKEN)}
 
     def _explaining(self, known: Audited, key: str, token: str) -> Work:

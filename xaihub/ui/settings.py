@@ -4,11 +4,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import xaihub
 from xaihub.curated import STARTER
 
-__all__ = ["Settings", "starter_examples"]
+__all__ = ["RepoType", "Settings", "starter_examples"]
+
+RepoType = Literal["model", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,13 @@ class Settings:
         return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("OAUTH_CLIENT_ID"))
 
     @property
-    def own(self) -> frozenset[str]:
-        """Repositories that the host itself configured: only these may be read with the host's own token."""
-        return frozenset({self.model, self.references} - {"", STARTER})
+    def own(self) -> frozenset[tuple[RepoType, str]]:
+        """Repositories that the host itself configured, each of its kind: a model and a dataset may have one name.
+
+        Only these may be read with the host's own token.
+        """
+        configured: tuple[tuple[RepoType, str], ...] = ("model", self.model), ("dataset", self.references)
+        return frozenset((kind, name) for kind, name in configured if name not in ("", STARTER))
 
 
 def _whole(name: str, text: str) -> int:

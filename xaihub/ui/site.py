@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from xaihub.curated import STARTER
+from xaihub.errors import log_failure
 from xaihub.progress import silent
 from xaihub.ui.api import add_api
 from xaihub.ui.colours import filters
@@ -154,5 +155,5 @@ def warm(desk: Desk, after: float = WARM_AFTER) -> None:
         if examples:
             for _ in desk.answer(Question(str(examples[0]), STARTER, STARTER), silent):
                 pass
-    except Exception:  # the page works without: the first visitor waits instead
-        logger.exception("The starter could not be made ready")
+    except Exception:  # noqa: BLE001  the page works without: the first visitor waits instead
+        log_failure(logger, "The starter could not be made ready")

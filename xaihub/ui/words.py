@@ -1,6 +1,7 @@
 """Sentences for the page: what was loaded, how far to trust a map, and what went wrong."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -33,8 +34,8 @@ UNSURE = 0.5  # below this the classifier gives its answer less than even odds
 
 def label_choices(labels: Sequence[str]) -> list[str]:
     """Labels for a menu; where two classes share a name (ImageNet's cranes) each carries its index."""
-    twice = {label for label in labels if labels.count(label) > 1} if len(set(labels)) < len(labels) else set()
-    return [f"{label} #{i}" if label in twice else label for i, label in enumerate(labels)]
+    counts = Counter(labels)
+    return [f"{label} #{i}" if counts[label] > 1 else label for i, label in enumerate(labels)]
 
 
 def named_class(text: str | None, labels: tuple[str, ...]) -> str | int | None:
