@@ -74,6 +74,8 @@ def _real(arguments: argparse.Namespace, progress: Progress) -> Origin:
         arguments.names[0],
         labels=[LABEL] if default else arguments.labels,
         label_column=COLUMN if default else arguments.label_column,
+        image_column=arguments.image_column,
+        layout=arguments.layout,
         config=arguments.real_config,
         split=arguments.real_split,
         revision=arguments.real_revision,
@@ -139,7 +141,7 @@ def _add_real(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("real pictures")
     group.add_argument("--real", default=REAL, help="folder or dataset of the Hub (default: cats of %(default)s)")
     group.add_argument("--labels", nargs="+", metavar="LABEL", help="only pictures that the source labels so")
-    group.add_argument("--label-column", help="of a Hub dataset, if it has several")
+    terminal.add_reading(group)
     group.add_argument("--real-config", help="configuration of a Hub dataset (default: its first)")
     group.add_argument("--real-split", help="split of a Hub dataset (default: train, or its first)")
     group.add_argument("--real-revision", help="branch, tag or commit of a Hub dataset")

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data", required=True, metavar="ID", help="the pictures: a dataset of the Hub, or a folder")
     made.add_argument("--config", help="of the dataset")
     made.add_argument("--split", help="of the dataset (default: train)")
+    terminal.add_reading(made)
     made.add_argument("--limit", type=int, help="at most so many pictures, evenly from the classes (default: all)")
     made.add_argument("--seed", type=int, default=0, help="of that draw (%(default)s)")
     made.add_argument(
@@ -79,7 +80,7 @@ def order_of(arguments: argparse.Namespace) -> Order:
     return Order(
         arguments.model, arguments.data, arguments.revision, arguments.layer, arguments.device, arguments.config,
         arguments.split, arguments.limit, arguments.seed, tuple(arguments.embedder or (DEFAULT,)), arguments.batch,
-        arguments.shard_rows, arguments.held_out,
+        arguments.shard_rows, arguments.held_out, arguments.layout, arguments.label_column, arguments.image_column,
     )  # fmt: skip
 
 

@@ -88,8 +88,8 @@ def test_folders_that_are_splits_are_not_taken_for_classes(tmp_path):
     "files",
     [
         ["train/red/0.png", "ship/red/0.png"],  # means of transport
-        ["train/0.png", "test/red/0.png"],  # one holds pictures itself, so both are classes
-        ["val/red/0.png", "dev/red/0.png"],  # both would be the split validation
+        ["train/0.png", "ship/0.png", "bus/red/0.png"],
+        ["test/0.png", "control/0.png"],  # of a pregnancy
     ],
 )
 def test_folders_that_may_be_classes_are_classes(tmp_path, files):

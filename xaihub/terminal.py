@@ -19,7 +19,17 @@ from xaihub.errors import HubError, XaihubError
 from xaihub.folders import folder_named, refuse_taken, replacing
 from xaihub.progress import Progress
 
-__all__ = ["add_destination", "add_pictures", "bar", "delivering", "destination", "name_at", "pictures_named", "run"]
+__all__ = [
+    "add_destination",
+    "add_pictures",
+    "add_reading",
+    "bar",
+    "delivering",
+    "destination",
+    "name_at",
+    "pictures_named",
+    "run",
+]
 
 _SECONDS_BETWEEN_LINES = 20  # where nobody watches a terminal: enough to see in a log that it still runs
 
@@ -69,11 +79,22 @@ def add_pictures(parser: argparse.ArgumentParser, split: str) -> None:
     parser.add_argument("--config", help="of a Hub dataset")
     parser.add_argument("--split", help=split)
     parser.add_argument("--limit", type=int, help="take at most so many pictures, evenly from the classes")
+    add_reading(parser)
+
+
+def add_reading(parser: argparse._ActionsContainer) -> None:
+    """The options that choose where a dataset can be read in several ways."""
+    parser.add_argument("--layout", help="what each level of a folder is, such as {split}/{label} (default: found)")
+    parser.add_argument("--label-column", metavar="NAME", help="of a table or a dataset (default: found)")
+    parser.add_argument("--image-column", metavar="NAME", help="of a dataset (default: found)")
 
 
 def pictures_named(arguments: argparse.Namespace) -> Source:
     """What these options name."""
-    return Source(arguments.data, config=arguments.config, split=arguments.split, limit=arguments.limit)
+    return Source(
+        arguments.data, config=arguments.config, split=arguments.split, limit=arguments.limit, layout=arguments.layout,
+        label_column=arguments.label_column, image_column=arguments.image_column,
+    )  # fmt: skip
 
 
 def bar() -> Progress:

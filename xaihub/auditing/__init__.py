@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from xaihub.auditing.slices import slices
 from xaihub.auditing.trials import Turned, intervene
 from xaihub.auditing.using import Said, answers_of, telling
 from xaihub.classifier import Classifier
-from xaihub.datasets import LabelledPictures, open_dataset, splits_of
+from xaihub.datasets import LabelledPictures
+from xaihub.datasets.splits import Source
 from xaihub.duplicates import confirmed, near_copies
 from xaihub.errors import PictureError, XaihubError
 from xaihub.images import open_picture
@@ -40,6 +42,7 @@ def audit(
     seed: int = 0,
     token: hub.Token = None,
     progress: Progress = silent,
+    **source: Any,
 ) -> AuditReport:
     """What of a labelled dataset tells its labels without what the pictures show, and whether a classifier goes by it.
 
@@ -55,6 +58,8 @@ def audit(
         trials: pictures that the interventions are tried on; 0 not to try them.
         seed: of folds, permutations and of what is drawn; 0 or more.
         token: for the dataset, and for the classifier where it is named.
+        source: further arguments of `open_dataset` that say how it is read (`split`, `config`, `revision`, `layout`,
+            `label_column`, `image_column`), if the dataset is named.
 
     Raises:
         XaihubError: a negative number of trials, or a negative seed.
@@ -67,7 +72,8 @@ def audit(
     if isinstance(classifier, str | Path):
         classifier = load_classifier(classifier, token=token, progress=part(progress, 0.0, 0.0))
     if not isinstance(dataset, LabelledPictures):
-        dataset, named = _opened(dataset, limit, seed, token, progress)
+        choice = Source(dataset, limit=limit, token=token, **source)
+        dataset, named = _opened(choice, seed, progress)
         others = named if others is None else others
     looked = look_through(dataset, classifier, part(progress, 0.0, 0.5))
     copies = _copies(looked, others or (), part(progress, 0.5, 0.6))
@@ -83,7 +89,7 @@ def audit(
     progress(0.98, "Drawing the pictures")
     thumbs = _thumbs([dataset, *(others or ())], shown)
     return AuditReport(
-        dataset.name, dataset.revision, dataset.split, dataset.note, dict(Counter(looked.labels)),
+        dataset.name, dataset.revision, dataset.split, dataset.about, dict(Counter(looked.labels)),
         dict(dataset.skipped), looked.unlabelled, classifier.name if classifier is not None else "", told.links, found,
         turned, slices(looked, said) if said is not None else (), cases, copies, seed, told.least, told.needed, thumbs,
     )  # fmt: skip
@@ -109,16 +115,15 @@ def _shown_with(one: Finding, turned: Mapping[str, Turned]) -> list[str]:
     return [key for side in one.examples for key in side.keys] + flipped
 
 
-def _opened(
-    source: str | Path, limit: int | None, seed: int, token: hub.Token, progress: Progress
-) -> tuple[LabelledPictures, list[LabelledPictures]]:
-    """The split to be audited, train where there is one, and the others."""
-    names = splits_of(source, token=token)
+def _opened(source: Source, seed: int, progress: Progress) -> tuple[LabelledPictures, list[LabelledPictures]]:
+    """The split to be audited, the one named or else train where there is one, and the others."""
+    names = source.splits()
 
     def of(split: str | None) -> LabelledPictures:
-        return open_dataset(source, split=split, limit=limit, seed=seed, token=token, progress=part(progress, 0.0, 0.0))
+        return source.open(split, part(progress, 0.0, 0.0), seed=seed)
 
-    first = of(next((name for name in names if name == "train"), names[0] if names else None))
+    usual = next((name for name in names if name == "train"), names[0] if names else None)
+    first = of(source.split or usual)
     return first, [of(name) for name in names if name != first.split]
 
 

@@ -20,6 +20,7 @@ from xaihub.building.embedding import open_lens
 from xaihub.building.refilling import filled, reference_pictures
 from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures, open_dataset
+from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
 from xaihub.embedders import DEFAULT, Embedder
 from xaihub.errors import CancelledError, DatasetError, ReferencesError
@@ -62,7 +63,8 @@ def build_references(
         resume: whether shards that an earlier call left are used.
         fidelity: whether to measure how far neighbours agree with the classifier.
         held_out: pictures that are asked about for that; without any, each reference is, among the others.
-        source: further arguments of `open_dataset` (`config`, `split`, `revision`, `token`, `seed`).
+        source: further arguments of `open_dataset` (`config`, `split`, `revision`, `token`, `seed`, `layout`,
+            `label_column`, `image_column`).
 
     Raises:
         DatasetError: it has no pictures that can be read.
@@ -241,7 +243,7 @@ class Order:
 
     Attributes:
         model, revision, layer, device: see `load_classifier`.
-        data, config, split, limit, seed: see `open_dataset`.
+        data, config, split, limit, seed, layout, label_column, image_column: see `open_dataset`.
         embedders: by name; the first is the primary one.
     """
 
@@ -258,6 +260,9 @@ class Order:
     batch_size: int | None = None
     shard_rows: int = SHARD_ROWS
     held_out: str | None = None  # a split of the same data
+    layout: str | None = None
+    label_column: str | None = None
+    image_column: str | None = None
 
     def open(self, progress: Progress = silent) -> Building:
         """The work, ready to be done.
@@ -265,10 +270,11 @@ class Order:
         Raises:
             XaihubError: the classifier, the pictures or an embedder cannot be had.
         """
-        rows = open_dataset(
-            self.data, config=self.config, split=self.split, limit=self.limit, seed=self.seed,
-            progress=part(progress, 0.0, 0.5),
+        data = Source(
+            self.data, config=self.config, split=self.split, limit=self.limit, layout=self.layout,
+            label_column=self.label_column, image_column=self.image_column,
         )  # fmt: skip
+        rows = data.open(self.split, part(progress, 0.0, 0.5), seed=self.seed)
         classifier = load_classifier(
             self.model, revision=self.revision, device=self.device, target_layer=self.layer,
             progress=part(progress, 0.5, 0.8),
@@ -276,5 +282,5 @@ class Order:
         embedders = embedders_named(self.embedders, classifier, progress=part(progress, 0.8, 1.0))
         asking = None
         if self.held_out is not None:
-            asking = open_dataset(self.data, config=self.config, split=self.held_out, limit=COUNT, seed=self.seed)
+            asking = replace(data, limit=COUNT).open(self.held_out, seed=self.seed)
         return Building(classifier, rows, embedders, self.batch_size, self.shard_rows, asking)

@@ -9,6 +9,7 @@ from xaihub import hub
 from xaihub.building.embedding import encode
 from xaihub.classifier import Classifier
 from xaihub.datasets import Get, open_dataset
+from xaihub.datasets.reading import BUFFER, LARGE
 from xaihub.errors import ReferencesError
 from xaihub.images import open_picture, perceptual_hash, pixel_digest
 from xaihub.progress import Progress, silent
@@ -52,10 +53,14 @@ def reference_pictures(
             f"The pictures of {made.dataset} are not from the Hub, so they cannot be read again. Build the references"
             " anew from the pictures."
         )
-    streamed = references.keys[0].startswith("row ")  # then keys count what was taken from the beginning
+    limit = None
+    if references.keys[0].startswith("row "):  # then keys count what was taken from the beginning
+        limit = len(references) + made.skipped
+    elif LARGE in made.chosen:  # all rows up to the last that was taken
+        limit = max(BUFFER, 1 + max(int(key.rsplit("/", 1)[-1]) for key in references.keys))
     rows = open_dataset(
         made.dataset, config=made.dataset_config, split=made.dataset_split, revision=made.dataset_revision,
-        limit=len(references) + made.skipped if streamed else None, token=token, local=False, progress=progress,
+        label_column="", limit=limit, token=token, local=False, progress=progress,
     )  # fmt: skip
     return _Refilled(references, classifier, {key: get for key, _, get in rows.sources})
 

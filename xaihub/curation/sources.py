@@ -49,7 +49,7 @@ class Origin:
             "licence": self.licence,
             "pictures": kept,
             "generator": self.generator or None,
-            "note": self.pictures.note,
+            "note": self.pictures.about,
             "settings": dict(self.settings),
         }
 
@@ -60,6 +60,8 @@ def real_source(
     *,
     labels: Sequence[str] | None = None,
     label_column: str | None = None,
+    image_column: str | None = None,
+    layout: str | None = None,
     config: str | None = None,
     split: str | None = None,
     revision: str | None = None,
@@ -84,7 +86,8 @@ def real_source(
         return Origin(label, "folder", folder.resolve().name, pictures, licence)
     pictures = open_dataset(
         source, config=config, split=split, revision=revision, labels=labels, label_column=label_column,
-        limit=count or (None if folder else FEW), seed=seed, token=token, progress=progress,
+        image_column=image_column, layout=layout, limit=count or (None if folder else FEW), seed=seed, token=token,
+        progress=progress,
     )  # fmt: skip
     kind = "folder" if folder else "hub"
     settings = {"labels": list(labels)} if labels else {}

@@ -5,15 +5,15 @@
 
 import json
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xaihub.datasets.pictures import LabelledPictures, Source, draw, drawn, refuse_unknown_labels
+from xaihub.datasets.listing import list_folder
+from xaihub.datasets.parquet import Rows, choose_columns, open_rows
+from xaihub.datasets.pictures import LabelledPictures, Source, draw, drawn, refuse_unknown_labels, tidy_split
+from xaihub.datasets.tree import split_in_name, split_word
 from xaihub.errors import DatasetError, PictureError
 
 __all__ = ["MARK", "is_dataset_folder", "open_dataset_folder", "split_names", "write_split"]
@@ -30,15 +30,32 @@ _FILE = re.compile(r"([\w.]+)-(\d{5})-of-(\d{5})\.parquet")
 
 
 def is_dataset_folder(folder: Path) -> bool:
-    """Whether the folder holds splits as parquet files, as `write_split` and the Hub name them."""
-    return any(_FILE.fullmatch(path.name) for path in (folder / "data").glob("*.parquet"))
+    """Whether the folder holds splits as parquet files: as `write_split` and the Hub name them, or no images beside."""
+    if any(_FILE.fullmatch(path.name) for path in (folder / "data").glob("*.parquet")):
+        return True
+    listing = list_folder(folder)
+    return not listing.images and any(path.endswith(".parquet") for path in listing.tables)
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Split -> its parquet files: by their names, by the folders they lie in, or all of them train."""
+    named: dict[str, list[Path]] = {}
+    for path in sorted((folder / "data").glob("*.parquet")):
+        if found := _FILE.fullmatch(path.name):
+            named.setdefault(found[1], []).append(path)
+    if named:
+        return named
+    for inside in list_folder(folder).tables:
+        if inside.endswith(".parquet"):
+            *folders, name = inside.split("/")
+            splits = [split for part in reversed(folders) if (split := split_word(part))]
+            named.setdefault(splits[0] if splits else split_in_name(name) or "train", []).append(folder / inside)
+    return named
 
 
 def split_names(folder: Path) -> list[str]:
     """The splits of a dataset folder: train first, as in the card, then validation and test, then others."""
-    names = {found[1] for path in (folder / "data").glob("*.parquet") if (found := _FILE.fullmatch(path.name))}
-    usual = ("train", "validation", "test")
-    return sorted(names, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+    return list(tidy_split(_files(folder)))
 
 
 def write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]], classes: Sequence[str]) -> list[Path]:
@@ -119,24 +136,27 @@ def open_dataset_folder(
     limit: int | None = None,
     seed: int = 0,
     labels: Sequence[str] | None = None,
+    label_column: str | None = None,
+    image_column: str | None = None,
 ) -> LabelledPictures:
     """The labelled pictures of one split; the split train, or else the first, if none is named.
 
     Rows are called as they are on the Hub: `train/0` is the first of the split train.
 
     Raises:
-        DatasetError: there is no such split, or its files cannot be read.
+        DatasetError: there is no such split, its files cannot be read, or several columns may be its labels.
     """
-    name, there = folder.resolve().name, split_names(folder)
-    split = split or ("train" if "train" in there else there[0])
+    files = _files(folder)
+    there = tidy_split(files)
+    split = split or there[0]
     if split not in there:
         raise DatasetError(f"{str(folder)!r} has no split {split!r}. It has: {', '.join(there)}.")
-    table = _opened(folder, split)
-    names = table.classes
+    rows = open_rows(repr(str(folder)), [partial(str, path) for path in files[split]])
+    table = choose_columns(rows, repr(str(folder)), label_column=label_column, image_column=image_column)
     found: list[Source] = [
-        (f"{split}/{i}", names[label] if 0 <= label < len(names) else None, partial(table.picture, i))
-        for i, label in enumerate(table.labels)
+        (f"{split}/{i}", label, partial(_picture, rows, table.image, i)) for i, label in enumerate(table.labels)
     ]
+    names = table.names
     if labels is not None:
         refuse_unknown_labels(repr(str(folder)), labels, names)
         names = tuple(label for label in names if label in labels)
@@ -144,68 +164,13 @@ def open_dataset_folder(
     if not found:
         raise DatasetError(f"{str(folder)!r} has no rows in its split {split!r}. Name another split.")
     chosen = draw(found, limit, seed)
-    return LabelledPictures(name, chosen, names, split=split, note=drawn(len(chosen), len(found)))
+    note, notices = drawn(len(chosen), len(found)), (table.notice,) if table.notice else ()
+    return LabelledPictures(folder.resolve().name, chosen, names, split=split, note=note, notices=notices)
 
 
-@dataclass
-class _Table:
-    """The rows of a split's files; pictures are read a row group at a time, the last few being kept."""
-
-    files: Sequence[Any]  # pyarrow's ParquetFile
-    groups: Sequence[tuple[int, int, int]]  # of each row group: its file, its place in the file, its first row
-    labels: Sequence[int]
-    classes: tuple[str, ...]
-    held: "OrderedDict[int, Any]" = field(default_factory=OrderedDict)
-    lock: threading.Lock = field(default_factory=threading.Lock)  # files are read on several threads
-
-    def picture(self, row: int) -> bytes:
-        place = next(i for i in reversed(range(len(self.groups))) if self.groups[i][2] <= row)
-        with self.lock:
-            if place not in self.held:
-                file, group, _ = self.groups[place]
-                self.held[place] = self.files[file].read_row_group(group, columns=["image"])["image"]
-                while len(self.held) > 3:
-                    self.held.popitem(last=False)
-            self.held.move_to_end(place)
-            cell = self.held[place][row - self.groups[place][2]].as_py()
-        if not cell or cell.get("bytes") is None:
-            raise PictureError("This row holds no picture.")
-        return cell["bytes"]
-
-
-def _opened(folder: Path, split: str) -> _Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    paths = [path for path in sorted((folder / "data").glob("*.parquet")) if _of(path, split)]
-    try:
-        files = [pq.ParquetFile(path) for path in paths]
-        classes = _classes(files[0].schema_arrow)
-        labels = [label for file in files for label in file.read(columns=["label"])["label"].to_pylist()]
-        return _Table(files, _row_groups(files), [-1 if label is None else int(label) for label in labels], classes)
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
-        raise DatasetError(
-            f"{str(folder)!r} holds no dataset that can be read ({type(error).__name__}: {error}). Build it again with"
-            " scripts/build_dataset.py."
-        ) from error
-
-
-def _of(path: Path, split: str) -> bool:
-    found = _FILE.fullmatch(path.name)
-    return found is not None and found[1] == split
-
-
-def _classes(schema: Any) -> tuple[str, ...]:
-    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-    if features["image"]["_type"] != "Image" or features["label"]["_type"] != "ClassLabel":
-        raise ValueError("its columns image and label are no pictures and no classes")
-    return tuple(map(str, features["label"]["names"]))
-
-
-def _row_groups(files: Sequence[Any]) -> list[tuple[int, int, int]]:
-    groups, first = [], 0
-    for place, file in enumerate(files):
-        for group in range(file.metadata.num_row_groups):
-            groups.append((place, group, first))
-            first += file.metadata.row_group(group).num_rows
-    return groups
+def _picture(rows: Rows, column: str, row: int) -> bytes:
+    cell = rows.cell(column, row)
+    data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+    if not isinstance(data, bytes):
+        raise PictureError("This row holds no picture.")
+    return data

@@ -3,7 +3,7 @@
 import os
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,10 @@ from PIL import Image
 from xaihub.errors import DatasetError, PictureError
 from xaihub.images import open_picture
 
-__all__ = ["Get", "LabelledPictures", "Row", "Source", "draw", "drawn", "from_pairs", "refuse_unknown_labels", "same"]
+__all__ = [
+    "Get", "LabelledPictures", "Row", "Source", "draw", "drawn", "from_pairs", "in_order", "refuse_unknown_labels",
+    "same", "tidy_split",
+]  # fmt: skip
 
 # half of the cores: the network works on all of them meanwhile, and waits for whichever is busy with a picture
 _THREADS = max(1, min(8, (os.cpu_count() or 2) // 2))
@@ -48,6 +51,7 @@ class LabelledPictures:
         skipped: key -> why a picture was left out; filled by iterating.
         note: how rows were chosen, if not all were taken.
         licence: as its card says, or None.
+        notices: what a person should know of how it was read: files that were left out, a column that was chosen.
     """
 
     name: str
@@ -60,6 +64,12 @@ class LabelledPictures:
     public: bool = True
     skipped: dict[str, str] = field(default_factory=dict)
     licence: str | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def about(self) -> str:
+        """The note and the notices, in one text."""
+        return ". ".join(part for part in (self.note, *self.notices) if part)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -118,6 +128,18 @@ def draw(found: Sequence[Source], limit: int | None, seed: int) -> list[Source]:
 def drawn(taken: int, of: int) -> str:
     """How rows were chosen, in words; nothing when all were."""
     return "" if taken == of else f"{taken:,} of {of:,} pictures, drawn evenly from the classes"
+
+
+def in_order(words: Collection[str]) -> tuple[str, ...]:
+    """Labels in order: 2 before 10 where all are numbers, else as the alphabet has them."""
+    numbers = all(word.isdecimal() for word in words)
+    return tuple(sorted(words, key=lambda word: (int(word), word) if numbers else (0, word)))
+
+
+def tidy_split(names: Collection[str]) -> tuple[str, ...]:
+    """Splits in order: train, validation, test, then others."""
+    usual = ("train", "validation", "test")
+    return tuple(sorted(names, key=lambda name: (usual.index(name) if name in usual else len(usual), name)))
 
 
 def refuse_unknown_labels(name: str, wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xaihub import hub
-from xaihub.datasets.class_folders import split_folders
+from xaihub.datasets.class_folders import read_folder
 from xaihub.datasets.dataset_folder import is_dataset_folder, split_names
 from xaihub.datasets.from_hub import hub_splits
+from xaihub.datasets.hub_parts import Wanted
 from xaihub.datasets.pictures import LabelledPictures
 from xaihub.errors import DatasetError
 from xaihub.folders import folder_named
@@ -20,12 +21,15 @@ def splits_of(
     *,
     config: str | None = None,
     revision: str | None = None,
+    layout: str | None = None,
+    label_column: str | None = None,
     token: hub.Token = None,
     local: bool = True,
 ) -> list[str]:
     """The names of its splits, train first where there is one; none for a folder of class folders.
 
     Args:
+        layout, label_column: see `open_dataset`.
         local: whether a folder on this machine may be named; never for a visitor.
 
     Raises:
@@ -33,8 +37,11 @@ def splits_of(
         HubError: it does not exist, or the Hub does not answer.
     """
     if local and (folder := folder_named(str(source))):
-        return split_names(folder) if is_dataset_folder(folder) else list(split_folders(folder))
-    return hub_splits(hub.clean_repo_id(str(source)), config=config, revision=revision, token=token)
+        return (
+            split_names(folder) if is_dataset_folder(folder) else list(read_folder(folder, layout, label_column).splits)
+        )
+    wanted = Wanted(config, revision=revision, layout=layout, label_column=label_column)
+    return hub_splits(hub.clean_repo_id(str(source)), wanted, token=token)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Source:
     Attributes:
         data: a folder of class folders, a dataset folder, or a Hub id.
         split: None for the usual one: train to learn from; the only one, test or validation to measure on.
+        layout, label_column, image_column: see `open_dataset`.
     """
 
     data: str | Path
@@ -52,10 +60,16 @@ class Source:
     revision: str | None = None
     limit: int | None = None
     token: hub.Token = None
+    layout: str | None = None
+    label_column: str | None = None
+    image_column: str | None = None
 
     def splits(self) -> list[str]:
         """See `splits_of`; the one that was named must be among them."""
-        names = splits_of(self.data, config=self.config, revision=self.revision, token=self.token)
+        names = splits_of(
+            self.data, config=self.config, revision=self.revision, layout=self.layout, label_column=self.label_column,
+            token=self.token,
+        )  # fmt: skip
         if self.split is not None and self.split not in names:
             there = f"has: {', '.join(names)}" if names else "is a folder of class folders, which has none"
             raise DatasetError(f"{self.data} has no split {self.split!r}. It {there}.")
@@ -76,11 +90,12 @@ class Source:
             )
         return split or (names[0] if names else None)
 
-    def open(self, split: str | None, progress: Progress = silent) -> LabelledPictures:
+    def open(self, split: str | None, progress: Progress = silent, *, seed: int = 0) -> LabelledPictures:
         """The pictures of one split; see `open_dataset`."""
         from xaihub.datasets import open_dataset
 
         return open_dataset(
             self.data, config=self.config, split=split, revision=self.revision, limit=self.limit, token=self.token,
-            progress=progress,
+            seed=seed, progress=progress, layout=self.layout, label_column=self.label_column,
+            image_column=self.image_column,
         )  # fmt: skip

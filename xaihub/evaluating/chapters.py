@@ -99,8 +99,8 @@ def _counted(found: Measured, pictures: LabelledPictures) -> str:
     told = f"{len(set(found.digests)):,} of {pictures.name}{f' ({of})' if of else ''}{at}"
     if len(found.keys) != len(set(found.digests)):
         told += f", about which {len(found.keys):,} questions were asked"
-    if pictures.note:
-        told += f"; {pictures.note}"
+    if pictures.about:
+        told += f"; {pictures.about}"
     return f"{told}; {len(found.skipped):,} could not be read" if found.skipped else told
 
 

@@ -100,7 +100,7 @@ def opened(source: Source, progress: Progress = silent) -> LabelledPictures:
         DatasetError, HubError: there are none, or they cannot be read.
     """
     folder = folder_named(str(source.data))
-    if folder is None or is_dataset_folder(folder) or not is_flat_folder(folder):
+    if folder is None or is_dataset_folder(folder) or not is_flat_folder(folder, source.layout, source.label_column):
         return source.open(source.to_measure(), progress)
     if source.split is not None:
         raise DatasetError(

@@ -13,7 +13,7 @@ keeping.py       a folder that grows becomes a dataset, with a commit every few 
 
 from xaihub.hub.cardfiles import card_body, card_text, check_card, model_index
 from xaihub.hub.destination import check_destination, may_write
-from xaihub.hub.fetching import card_as_read, fetch, own_file, read_json
+from xaihub.hub.fetching import card_as_read, fetch, open_remote, own_file, read_json, refuse_large_files
 from xaihub.hub.keeping import Keeper
 from xaihub.hub.looking import Repo, clean_repo_id, is_repo_id, look, page, parameter_count, search_models
 from xaihub.hub.parcels import planned
@@ -38,12 +38,14 @@ __all__ = [
     "look",
     "may_write",
     "model_index",
+    "open_remote",
     "own_file",
     "page",
     "parameter_count",
     "planned",
     "publish",
     "read_json",
+    "refuse_large_files",
     "search_models",
     "space_secret_names",
     "space_variables",

@@ -1,9 +1,9 @@
 """Files of a repository that was looked at, from the local cache or fresh."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from xaihub.downloads import json_object
 from xaihub.errors import DownloadError
@@ -11,7 +11,10 @@ from xaihub.hub.looking import Repo
 from xaihub.hub.refusals import Token, explained
 from xaihub.progress import Progress, silent
 
-__all__ = ["card_as_read", "fetch", "own_file", "read_json"]
+__all__ = ["card_as_read", "fetch", "open_remote", "own_file", "read_json", "refuse_large_files"]
+
+MAX_CARD = 8 * 2**20  # the longest cards name the files of thousands of configurations
+_BLOCK = 2**20  # bytes of a ranged request
 
 
 def read_json(repo: Repo, path: str, *, token: Token = None) -> dict[str, Any]:
@@ -59,8 +62,43 @@ def card_as_read(repo: Repo, *, token: Token = None) -> dict[str, Any]:
 
     if "README.md" not in repo.files:
         return {}
+    refuse_large_files(repo, {"README.md": MAX_CARD})
     text = (fetch(repo, ["README.md"], token=token) / "README.md").read_text("utf-8", errors="replace")
     return DatasetCard(text).data.to_dict()
+
+
+def refuse_large_files(repo: Repo, limits: Mapping[str, int]) -> None:
+    """Raise if a file that would be fetched and parsed whole has more bytes than such files may; none is fetched.
+
+    Args:
+        limits: path -> bytes.
+
+    Raises:
+        DownloadError: one has.
+    """
+    for path, limit in limits.items():
+        if repo.files.get(path, 0) > limit:
+            raise DownloadError(
+                f"{path[:120]!r} of {repo.repo_id} has {repo.files[path] / 2**20:,.0f} MB; at most"
+                f" {limit / 2**20:,.0f} MB of such a file are read, so nothing was fetched. Use another repository, or"
+                " ask its author to shorten the file."
+            )
+
+
+def open_remote(repo: Repo, path: str, *, token: Token = None) -> BinaryIO:
+    """A file of the repository of which only the parts that are read are fetched, at the revision looked at.
+
+    Raises:
+        HubError: it is not there, or the Hub does not answer.
+    """
+    from huggingface_hub import HfFileSystem
+
+    # an instance of its own: shared ones keep listings that were asked for with another visitor's token
+    files = HfFileSystem(token=token, skip_instance_cache=True)
+    with explained(repo.repo_id, repo.revision, token, repo.repo_type):
+        place = f"{repo.repo_type}s/{repo.repo_id}@{repo.revision}/{path}"
+        stream: BinaryIO = files.open(place, "rb", block_size=_BLOCK)
+        return stream
 
 
 def own_file(repo: Repo, path: str, *, token: Token = None) -> Path | None:
