@@ -309,6 +309,23 @@ def test_folders_and_table_that_say_the_same_are_no_two_readings_and_others_are(
     assert open_dataset(both, label_column="breed").label_names == ("a", "b")
 
 
+def test_parts_of_an_archive_are_no_classes_where_a_table_says_these(tmp_path):
+    files = {f"HAM_images_part_{1 + int(name[0]) // 2}/{name}": png("red") for name in NAMES}
+    folder = write(tmp_path, files | {"HAM_metadata.csv": TABLES["HAM_metadata.csv"]})
+
+    assert {row.key[-5:]: row.label for row in open_dataset(folder)} == RIGHT
+
+
+@pytest.mark.parametrize("place", ["images", "train"])
+def test_of_several_columns_of_a_table_one_has_to_be_named(tmp_path, place):
+    table = "file_name,breed,species\n0.png,a,x\n1.png,b,x\n2.png,a,y\n3.png,b,y\n"
+    folder = write(tmp_path, {f"{place}/{name}": png("red") for name in NAMES} | {f"{place}/x.csv": table.encode()})
+
+    with pytest.raises(DatasetError, match=r"x\.csv of .* has several columns that may be its labels: breed, species"):
+        open_dataset(folder)
+    assert [row.label for row in open_dataset(folder, label_column="species")] == ["x", "x", "y", "y"]
+
+
 def test_images_that_a_table_does_not_name_and_rows_without_images_are_counted(tmp_path):
     table = "file_name,label\n0.png,cat\n1.png,dog\nlost.png,dog\n"
     folder = write(tmp_path, {name: png("red") for name in NAMES} | {"labels.csv": table.encode()})
@@ -337,9 +354,7 @@ def test_tables_are_capped_before_they_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(class_folders, "MAX_TABLE_BYTES", 20)
     folder = write(tmp_path, {name: png("red") for name in NAMES} | {"labels.csv": TABLES["labels.csv"]})
 
-    with pytest.raises(
-        DatasetError, match=r"no pictures in class folders.*labels\.csv has 0 MB; tables of at most 0 MB"
-    ):
+    with pytest.raises(DatasetError, match=r"labels\.csv has 0 MB; tables of at most 0 MB"):
         open_dataset(folder)
 
 

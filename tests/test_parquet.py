@@ -279,11 +279,11 @@ def test_a_table_of_a_stranger_that_is_too_long_is_not_fetched(hub, monkeypatch)
     hub.add_files("alice/table", files | {"labels.csv": table}, repo_type="dataset")
     hub.add_files("alice/metadata", files | {"metadata.csv": table}, repo_type="dataset")
     for module in ("hub_folders", "hub_parts"):
-        monkeypatch.setattr(f"xaihub.datasets.{module}.MAX_TABLE_BYTES", 1_000)
+        monkeypatch.setattr(f"xaihub.datasets.{module}.MAX_TABLES", 1_000)
 
     rows = open_dataset("alice/table", token=False, local=False)
     assert [row.label for row in rows] == [None, None]
-    assert rows.notices[0].startswith("'labels.csv' of alice/table has 0 MB; at most 0 MB")
+    assert rows.notices[0].startswith("'labels.csv' of alice/table was not fetched: it has 0 MB, and at most 0 MB")
     with pytest.raises(HubError, match=r"'metadata\.csv' of alice/metadata has 0 MB; at most 0 MB"):
         open_dataset("alice/metadata", token=False, local=False)
     assert not [request for request in hub.requests if request.method == "GET" and request.path.endswith(".csv")]
@@ -333,6 +333,15 @@ def test_a_zip_file_that_is_none_or_lists_too_many_files_is_a_sentence(hub, monk
         open_dataset("alice/zip")
     with pytest.raises(DatasetError, match=r"alice/none could not be read as a dataset \(File is not a zip file"):
         open_dataset("alice/none")
+
+
+def test_a_header_of_a_tar_file_that_claims_a_name_of_gigabytes_is_not_read(hub):
+    info = tarfile.TarInfo("long")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2**32
+    hub.add_files("alice/tar", {"train.tar": info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240)}, repo_type="dataset")
+
+    with pytest.raises(DatasetError, match=r"no plain tar file that can be read \(a header is too long"):
+        open_dataset("alice/tar")
 
 
 def test_a_tar_file_that_is_compressed_is_refused(hub):

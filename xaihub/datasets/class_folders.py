@@ -18,7 +18,7 @@ from xaihub.datasets.pictures import (
     tidy_split,
 )  # fmt: skip
 from xaihub.datasets.tables import MAX_TABLE_BYTES, Labelled, read_table
-from xaihub.datasets.tree import Layout, Placed, layout_of, parse_layout, without_label
+from xaihub.datasets.tree import Layout, Placed, is_part, layout_of, parse_layout, without_label
 from xaihub.errors import DatasetError, DownloadError, PictureError
 from xaihub.images import FORMATS
 
@@ -64,7 +64,7 @@ def read_folder(folder: Path, layout: str | None = None, label_column: str | Non
         if size > MAX_TABLE_BYTES:
             raise DatasetError(
                 f"{path} has {size / 2**20:,.0f} MB; tables of at most {MAX_TABLE_BYTES / 2**20:.0f} MB are read. Keep"
-                " the names and labels of the images alone"
+                " the names and labels of the images alone."
             )
         return (folder / path).read_bytes()
 
@@ -92,7 +92,7 @@ def read_tree(
     Raises:
         DatasetError: two readings are possible; both are named, and how to choose.
     """
-    says, notices = _tables(listing, content, name, label_column, strangers)
+    says, notices, problems = _tables(listing, content, name, label_column, strangers)
     if layout is not None:
         chosen = parse_layout(layout)
         placed = chosen.place(listing.images)
@@ -100,6 +100,8 @@ def read_tree(
             placed = _with_table(placed, says)
     else:
         chosen, placed = _meant(listing.images, says, name, label_column)
+    if problems and label_column != "" and not any(one.label is not None for one in placed.values()):
+        raise problems[0]
     said = [told(listing.left_out)]
     if lost := len(listing.images) - len(placed):
         said.append(
@@ -111,9 +113,10 @@ def read_tree(
 
 def _tables(
     listing: Listing, content: Callable[[str], bytes], name: str, label_column: str | None, strangers: bool
-) -> tuple[list[Labelled], tuple[str, ...]]:
-    """What tables beside the images say of them, and what is to be said of those that say nothing."""
+) -> tuple[list[Labelled], tuple[str, ...], list[DatasetError]]:
+    """What tables beside the images say of them, what is to be said of the others, and why labels are not clear."""
     found: list[Labelled] = []
+    problems: list[DatasetError] = []
     notices: list[str] = []
     for path in listing.tables if 0 < len(listing.tables) <= _TABLES and listing.images else ():
         try:
@@ -123,6 +126,7 @@ def _tables(
             if label_column:
                 raise
             notices.append(str(error).rstrip("."))
+            problems += [error] if isinstance(error, DatasetError) else []
             continue
         if labels is None:
             continue
@@ -131,7 +135,7 @@ def _tables(
             notices.append(f"{path}: {labels.column.notice}")
         if labels.missing:
             notices.append(f"{labels.missing:,} rows of {path} name no image of the folder")
-    return found, tuple(notices)
+    return found, tuple(notices), problems
 
 
 def _meant(
@@ -152,8 +156,9 @@ def _meant(
     by_folder = layout.place(paths)
     both: Both = {
         path: (one.label, str(table[path][0]))
-        for path, one in by_folder.items() if one.label is not None and path in labelled
-    }  # fmt: skip
+        for path, one in by_folder.items()
+        if one.label is not None and path in labelled and not is_part(one.label)
+    }
     if not labelled or (both and label_column is None and _agree(both)):
         return layout, _with_splits(by_folder, table)
     if both and label_column is None and len({folder for folder, _ in both.values()}) > 1:

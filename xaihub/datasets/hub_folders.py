@@ -8,16 +8,16 @@ from pathlib import Path
 from xaihub import hub
 from xaihub.datasets.archives import ZippedFolder
 from xaihub.datasets.class_folders import Tree, read_tree
-from xaihub.datasets.hub_parts import Parts, Wanted
+from xaihub.datasets.hub_parts import MAX_TABLES, Parts, Wanted
 from xaihub.datasets.listing import TABLE_SUFFIXES, Listing, image_suffixes, is_clutter
 from xaihub.datasets.pictures import Source, in_order, tidy_split
 from xaihub.datasets.reading import Read
-from xaihub.datasets.tables import MAX_TABLE_BYTES
-from xaihub.errors import DatasetError
+from xaihub.errors import DatasetError, DownloadError
 
 __all__ = ["Folders", "open_folders", "splits_in"]
 
 _MAX_ZIPS = 200
+_MAX_MEMBERS = 500_000
 # of the datasets library and of models, and no tables of images
 _NO_TABLES = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "config.json", "state.json"}
 
@@ -67,10 +67,12 @@ def open_folders(parts: Parts, wanted: Wanted) -> Folders:
     archives = sorted(path for path in chosen if path.lower().endswith(".zip"))
     if len(archives) > _MAX_ZIPS:
         raise DatasetError(f"{parts.repo.repo_id} has {len(archives):,} zip files; {_MAX_ZIPS} are read at most.")
-    zips = {
-        path: ZippedFolder(f"{path} of {parts.repo.repo_id}", hub.open_remote(parts.repo, path, token=parts.token))
-        for path in archives
-    }
+    zips: dict[str, ZippedFolder] = {}
+    for path in archives:
+        stream = hub.open_remote(parts.repo, path, token=parts.token)
+        zips[path] = ZippedFolder(f"{path} of {parts.repo.repo_id}", stream)
+        if sum(len(each.sizes) for each in zips.values()) > _MAX_MEMBERS:
+            raise DatasetError(f"The zip files of {parts.repo.repo_id} hold more than {_MAX_MEMBERS:,} files.")
     sizes = {path: (path, size) for path, size in parts.repo.files.items() if path not in zips}
     for archive, members in zips.items():
         inside = {f"{archive[: -len('.zip')]}/{member}": (archive, size) for member, size in members.sizes.items()}
@@ -83,10 +85,19 @@ def open_folders(parts: Parts, wanted: Wanted) -> Folders:
     clutter = sum(sizes[path][0] in listed for path in sizes) - sum(stored[path] in listed for path in own)
     listing = Listing(images, tables, {"hidden or of a system": clutter} if clutter else {})
 
+    room = MAX_TABLES
+
     def table(path: str) -> bytes:
+        nonlocal room
+        size, room = sizes[path][1], room - sizes[path][1]
+        if room < 0:
+            room += size
+            raise DownloadError(
+                f"{path[:120]!r} of {parts.repo.repo_id} was not fetched: it has {size / 2**20:,.0f} MB, and at most"
+                f" {MAX_TABLES / 2**20:,.0f} MB of tables are read"
+            )
         if stored[path] in zips:
-            return zips[stored[path]].read(path.removeprefix(f"{stored[path][: -len('.zip')]}/"), MAX_TABLE_BYTES)
-        hub.refuse_large_files(parts.repo, {path: MAX_TABLE_BYTES})
+            return zips[stored[path]].read(path.removeprefix(f"{stored[path][: -len('.zip')]}/"), size)
         return (hub.fetch(parts.repo, [path], token=parts.token) / path).read_bytes()
 
     tree = read_tree(parts.repo.repo_id, listing, table, wanted.layout, wanted.label_column, strangers=True)

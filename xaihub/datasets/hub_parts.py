@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from xaihub import hub
-from xaihub.datasets.tables import MAX_TABLE_BYTES
 from xaihub.errors import DatasetError, XaihubError, first_line
 
-__all__ = ["Parts", "Wanted", "explained", "parts_of"]
+__all__ = ["MAX_TABLES", "Parts", "Wanted", "explained", "parts_of"]
 
 _MAX_INFOS = 16 * 2**20
+MAX_TABLES = 32 * 2**20  # bytes of all tables of a stranger's images: ten times as much in memory
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def parts_of(repo: hub.Repo, config: str | None, token: hub.Token) -> Parts:
     if elsewhere or not splits:
         raise DatasetError(f"{repo.repo_id} names {str(elsewhere[:1])[:80]}, which is none of its own files.")
     tables = [file for files in splits.values() for file in files if file.rsplit("/", 1)[-1].startswith("metadata.")]
-    hub.refuse_large_files(repo, dict.fromkeys(tables, MAX_TABLE_BYTES))
+    hub.refuse_large_files(repo, dict.fromkeys(tables, MAX_TABLES))
     features = builder.info.features
     declared = bool(hub.card_as_read(repo, token=token).get("configs"))
     kind = type(builder).__module__.rsplit(".", 1)[-1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from xaihub.errors import DatasetError
 
-__all__ = ["Layout", "Placed", "layout_of", "parse_layout", "split_in_name", "split_word", "without_label"]
+__all__ = ["Layout", "Placed", "is_part", "layout_of", "parse_layout", "split_in_name", "split_word", "without_label"]
 
 Dirs = tuple[str, ...]
 
@@ -111,6 +111,11 @@ def split_word(name: str) -> str | None:
 def split_in_name(name: str) -> str | None:
     """The split that a file's name says."""
     return split_word(name.rsplit(".", 1)[0])
+
+
+def is_part(name: str) -> bool:
+    """Whether a folder is called as parts of what came in several are: images_part_1, batch2, images."""
+    return bool(_BATCHES.fullmatch(name) or _CONTAINER.fullmatch(name))
 
 
 def parse_layout(text: str) -> Layout:

@@ -97,12 +97,24 @@ def read_samples(
     return Read(found, names, notices=(chosen.notice,) if chosen.notice else ())
 
 
+class _ShortReads:
+    """A file of which no more than a megabyte is read at once: a header may claim a name of gigabytes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= 2**20:
+            raise ValueError("a header is too long")
+        return self._read(size)
+
+
 def _rows(tar: Tar, most: int | None) -> list[dict[str, Any]]:
     """Field -> its value, or for an image what reads it; members of one name that follow each other are one row."""
     rows: list[dict[str, Any]] = []
     last = None
     try:
-        with tar.opened() as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        with tar.opened() as stream, tarfile.open(fileobj=_short(stream), mode="r:") as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # else it keeps the headers of all
                 named = _SAMPLE_NAME.fullmatch(member.name)
@@ -122,6 +134,11 @@ def _rows(tar: Tar, most: int | None) -> list[dict[str, Any]]:
             " say nowhere how much they hold."
         ) from error
     return rows
+
+
+def _short(stream: BinaryIO) -> Any:
+    stream.seek(0)
+    return _ShortReads(stream)
 
 
 def _value(tar: Tar, archive: tarfile.TarFile, named: str, member: tarfile.TarInfo) -> Any:
