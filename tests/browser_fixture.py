@@ -99,6 +99,7 @@ def served_offline(**settings: str) -> Iterator[str]:
         yield address
 
 
+NOISE = "/heartbeat/|AbortError: signal is aborted|Connection errored out"  # of gradio, when a page or a server is left
 BROKEN: list[str] = []  # what went wrong in the scripts of any page since the last test; `conftest` fails the test
 
 
@@ -111,7 +112,7 @@ def watched(page: Any, *, allowed: str = "") -> Any:
     page.broken, page.allowed = [], allowed
 
     def tell(text: str) -> None:
-        if page.allowed and re.search(page.allowed, text):
+        if re.search(NOISE, text) or (page.allowed and re.search(page.allowed, text)):
             return
         page.broken.append(text)
         BROKEN.append(f"{page.url}: {text}")

@@ -61,6 +61,6 @@ def filters() -> str:
 def ends() -> str:
     """HTML: the coldest and the hottest colour in words, for the choice that the page shows."""
     return "".join(
-        f'<span class="xh-in xh-in-{name}">{cold}: nothing. {hot}: the largest value of its map, for or against.</span>'
+        f'<span class="xh-in xh-in-{name}">{cold}: nothing. {hot}: the most on its map, for or against.</span>'
         for name, (cold, hot) in _ENDS.items()
     )

@@ -3,17 +3,18 @@
 const PAUSE = 250; // ms without a key before the server is asked: a word typed quickly is one question
 const FEWEST = 2; // letters
 const [input, toggle, popup, list, told] = ["input", "button", ".xh-combo-popup", "[role=listbox]", "[role=status]"].map((part) => element.querySelector(part));
-let options = []; // [words, value] each
+// settings, which stand before this text: choices, [words, value] each, and whether the Hub is searched
+let options = []; // as the choices
 let active = -1;
 let question = 0; // the number of the latest one: answers to others are late
 let timer = null;
 let typed = false;
 
-const wordsOf = (value) => props.choices.find((choice) => choice[1] === value)?.[0] ?? value ?? "";
-const matching = (text) => props.choices.filter((choice) => choice.some((part) => part.toLowerCase().includes(text.toLowerCase())));
+const wordsOf = (value) => settings.choices.find((choice) => choice[1] === value)?.[0] ?? value ?? "";
+const matching = (text) => settings.choices.filter((choice) => choice.some((part) => part.toLowerCase().includes(text.toLowerCase())));
 
 const valueOf = (text) => {
-  const known = [...props.choices, ...options].find((choice) => choice.includes(text));
+  const known = [...settings.choices, ...options].find((choice) => choice.includes(text));
   return known ? known[1] : text;
 };
 
@@ -70,8 +71,8 @@ const search = async (text, mine) => {
 const open = (text) => {
   const mine = ++question;
   clearTimeout(timer);
-  const searches = props.searches && text.trim().length >= FEWEST;
-  const here = text ? matching(text.trim()) : props.choices;
+  const searches = settings.searches && text.trim().length >= FEWEST;
+  const here = text ? matching(text.trim()) : settings.choices;
   draw(here, searches ? "Searching the Hub…" : counted(here.length));
   popup.hidden = false;
   input.setAttribute("aria-expanded", "true");

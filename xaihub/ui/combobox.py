@@ -4,6 +4,7 @@ A `gr.Dropdown` keeps places in its list; new choices that arrive while somebody
 and its script ends in an error. Here the list belongs to the browser, and the server only answers what fits a text.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -18,11 +19,11 @@ Choice = tuple[str, str]  # what is shown, the value
 HERE = Path(__file__).parent
 LONGEST = 2_000  # letters of a value
 TEMPLATE = (
-    '<label for="{id}-text"{unseen}>{label}</label><p class="xh-combo-info" id="{id}-info">{info}</p>'
-    '<div class="xh-combo-field"><input id="{id}-text" type="text" role="combobox" aria-autocomplete="list"'
-    ' aria-expanded="false" aria-controls="{id}-list" aria-describedby="{id}-info" autocomplete="off"'
+    '<label for="text-of-{id}"{unseen}>{label}</label><p class="xh-combo-info" id="info-of-{id}">{info}</p>'
+    '<div class="xh-combo-field"><input id="text-of-{id}" type="text" role="combobox" aria-autocomplete="list"'
+    ' aria-expanded="false" aria-controls="list-of-{id}" aria-describedby="info-of-{id}" autocomplete="off"'
     ' autocapitalize="off" spellcheck="false"><button type="button" tabindex="-1" aria-label="Show the suggestions">'
-    '▾</button><div class="xh-combo-popup" hidden><ul role="listbox" id="{id}-list" aria-label="{label}"></ul>'
+    '▾</button><div class="xh-combo-popup" hidden><ul role="listbox" id="list-of-{id}" aria-label="{label}"></ul>'
     '<p role="status"></p></div></div>'
 )
 
@@ -49,19 +50,19 @@ def combobox(
     def suggest(typed: Any) -> list[Choice]:
         return search(typed) if search is not None and isinstance(typed, str) else []
 
+    # not as properties of the component: gradio forgets them where it is shown only later
+    choosing = json.dumps({"choices": [list(choice) for choice in choices], "searches": search is not None})
     unseen = "" if show_label else ' class="xh-unseen"'
     box = gr.HTML(
         value or "",
         html_template=TEMPLATE.format(id=elem_id, label=escape(label), info=escape(info), unseen=unseen),
-        js_on_load=(HERE / "combobox.js").read_text("utf-8"),
+        js_on_load=f"const settings = {choosing};\n{(HERE / 'combobox.js').read_text('utf-8')}",
         server_functions=[suggest] if search is not None else None,
         apply_default_css=False,
         container=True,
         padding=True,
         elem_id=elem_id,
         elem_classes="xh-combo",
-        choices=[list(choice) for choice in choices],
-        searches=search is not None,
         **settings,
     )
     box.preprocess = _text
