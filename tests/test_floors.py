@@ -112,7 +112,7 @@ def test_each_outside_library_has_one_owner(path):
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_files_stay_small(path):
-    assert len(path.read_text("utf-8").splitlines()) <= 360, "split it by theme"
+    assert len(path.read_text("utf-8").splitlines()) <= 400, "split it by theme"
 
 
 @pytest.mark.parametrize("path", [*modules(), ROOT / "app.py"], ids=lambda path: path.name)

@@ -10,7 +10,7 @@ from urllib.error import URLError
 
 from xaihub.errors import DownloadError, HubUnreachableError
 from xaihub.folders import file_digest, replacing_file
-from xaihub.progress import Progress, silent
+from xaihub.progress import Progress, checkpoint, silent
 
 __all__ = ["LARGEST_JSON", "cache_folder", "fetch_checked", "json_object"]
 
@@ -52,6 +52,7 @@ def _download(url: str, file: Path, progress: Progress) -> None:
         while chunk := answer.read(2**20):
             out.write(chunk)
             done += len(chunk)
+            checkpoint()
             progress(min(1.0, done / total) if total else 0.0, f"Downloading {url.rsplit('/', 1)[-1]}")
 
 

@@ -15,6 +15,7 @@
     ├── ReferencesError               the references cannot be used
     │   └── ReferencesMismatchError   they were made by another classifier
     └── CancelledError                somebody pressed Stop, or the time limit passed
+        └── BusyError                 this host has no place for it now
 
 Each message says the value given, why it cannot work and what to do next; the app shows it as it is.
 A caller's mistake in code stays a plain `ValueError` or `TypeError`.
@@ -22,6 +23,7 @@ A caller's mistake in code stays a plain `ValueError` or `TypeError`.
 
 __all__ = [
     "AccessDeniedError",
+    "BusyError",
     "CancelledError",
     "DatasetError",
     "DownloadError",
@@ -98,6 +100,10 @@ class ReferencesMismatchError(ReferencesError):
 
 class CancelledError(XaihubError):
     """Somebody pressed Stop, or the time limit passed."""
+
+
+class BusyError(CancelledError):
+    """This host has no place for it now; the message says when to ask again."""
 
 
 def first_line(error: BaseException, most: int = 160) -> str:

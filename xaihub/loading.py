@@ -56,10 +56,10 @@ def load_classifier(
         "target_layer": target_layer,
         "facts": {"licence": plan.licence, "task": plan.task},
     }
-    if plan.repo_id.startswith("torchvision/"):
-        return _load_published(plan, details, progress)
     folder = fetch_planned(plan, token=token, progress=progress)
     progress(1.0, "Choosing the target layer")
+    if plan.repo_id.startswith("torchvision/"):
+        return _load_published(plan, folder, details)
     return FAMILIES[plan.family].load(folder, plan.config, details)
 
 
@@ -71,6 +71,8 @@ def fetch_planned(plan: Plan, *, token: hub.Token = None, progress: Progress = s
     """
     if plan.folder is not None:
         return plan.folder
+    if plan.repo_id.startswith("torchvision/"):
+        return fetch_checked(plan.files[0], cache_folder() / "torchvision", progress=progress).parent
     if plan.listing is None:
         assert plan.repo is not None  # noqa: S101  a folder, a listing or a repository, by construction
         return hub.fetch(plan.repo, plan.files, token=token, progress=progress)
@@ -81,8 +83,7 @@ def fetch_planned(plan: Plan, *, token: hub.Token = None, progress: Progress = s
     return folder
 
 
-def _load_published(plan: Plan, details: dict[str, Any], progress: Progress) -> Classifier:
+def _load_published(plan: Plan, folder: Path, details: dict[str, Any]) -> Classifier:
     name = plan.repo_id.removeprefix("torchvision/")
-    _, weights = from_torchvision.torchvision_published(name)
-    file = fetch_checked(plan.files[0], cache_folder() / "torchvision", progress=progress)
-    return from_torchvision.load_torchvision_published(name, weights, file, details)
+    url, weights = from_torchvision.torchvision_published(name)
+    return from_torchvision.load_torchvision_published(name, weights, folder / url.rsplit("/", 1)[-1], details)

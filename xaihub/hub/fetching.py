@@ -9,7 +9,7 @@ from xaihub.downloads import json_object
 from xaihub.errors import DownloadError
 from xaihub.hub.looking import Repo
 from xaihub.hub.refusals import Token, explained
-from xaihub.progress import Progress, silent
+from xaihub.progress import Progress, checkpoint, silent
 
 __all__ = ["card_as_read", "fetch", "own_file", "read_json"]
 
@@ -97,6 +97,7 @@ def _bar(report: Callable[[int], None]) -> type:
 
         def update(self, step: float | None = 1) -> None:
             self.n += int(step or 0)
+            checkpoint()
             report(self.n)
 
         def __enter__(self) -> "Bar":

@@ -42,11 +42,13 @@ def references_for(desk: "Desk", classifier: "Classifier", question: Question, p
     if saved:
         progress(0.1, f"Downloading the references {name}")
         return desk.references.put(key, load_references(name, revision=repo.revision, token=token, local=False))
-    limited = until(desk.settings.embed_seconds, progress, f"Embedding {name}")
-    pictures = open_dataset(
-        name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.0, 0.2)
-    )
-    return desk.references.put(key, _built(desk, classifier, pictures, looks, question.token, part(limited, 0.2, 1.0)))
+    with until(desk.settings.embed_seconds, progress, f"Embedding {name}") as limited:
+        pictures = open_dataset(
+            name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.0, 0.2)
+        )
+        return desk.references.put(
+            key, _built(desk, classifier, pictures, looks, question.token, part(limited, 0.2, 1.0))
+        )
 
 
 def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, progress: Progress) -> "ReferenceSet":
@@ -63,9 +65,9 @@ def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, 
     if known is not None:
         return known
     pairs = [(foreign.keys[i], str(foreign.labels[i] or ""), foreign.picture(i)) for i in rows]
-    limited = until(desk.settings.embed_seconds, progress, "Embedding the references")
-    pictures = replace(from_pairs(f"{foreign.made.dataset} (crops)", pairs), public=foreign.made.public)
-    return desk.references.put(key, _built(desk, query.classifier, pictures, looks, token, limited))
+    with until(desk.settings.embed_seconds, progress, "Embedding the references") as limited:
+        pictures = replace(from_pairs(f"{foreign.made.dataset} (crops)", pairs), public=foreign.made.public)
+        return desk.references.put(key, _built(desk, query.classifier, pictures, looks, token, limited))
 
 
 def refilled(

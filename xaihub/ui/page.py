@@ -16,6 +16,7 @@ from xaihub.ui.menus import PREDICTED
 from xaihub.ui.results import is_refusal
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import EndedError, Stops
+from xaihub.ui.turns import Visitor
 from xaihub.ui.wiring import (
     AT_ONCE,
     LOOKS,
@@ -52,7 +53,7 @@ class Page(Boxes):
 
     def __init__(self, settings: Settings, desk: Desk) -> None:
         super().__init__(settings)
-        self.desk, self.stops, self.finder = desk, Stops(), Finder()
+        self.desk, self.stops, self.finder = desk, Stops(desk.turns), Finder()
         self._wire()
 
     # What each page does in its own way
@@ -153,7 +154,7 @@ class Page(Boxes):
             if lacking:
                 yield {self.alert: alarm(lacking)}
                 return
-            for answer in self.stops.run(visitor(request), self._work(given, account), progress_bar(progress)):
+            for answer in self.stops.run(self._who(request), self._work(given, account), progress_bar(progress)):
                 earlier = {}
                 yield self._step(answer, given)
         except EndedError as error:
@@ -229,6 +230,9 @@ class Page(Boxes):
             raise XaihubError(f"{self.kept_is} no longer kept. Press {self.verb} again.")
         return answer
 
+    def _who(self, request: gr.Request) -> Visitor:
+        return visitor(request, self.settings.proxies_in_front)
+
     def _nothing(self) -> Updates:
         """No change; gradio takes an empty dictionary for a value."""
         return {self.alert: gr.update()}
@@ -242,7 +246,7 @@ class ChangingPage(Page):
     target: gr.Dropdown
 
     @abstractmethod
-    def _change(self, answer: Any, changes: dict[str, str], who: str, progress: Progress) -> Updates:
+    def _change(self, answer: Any, changes: dict[str, str], who: Visitor, progress: Progress) -> Updates:
         """The page with another choice."""
 
     @abstractmethod
@@ -280,7 +284,7 @@ class ChangingPage(Page):
         ) -> Updates:
             if answer is not None and answer.choices.get(name) == (value or ""):
                 return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
-            return self._change(answer, {name: value or ""}, visitor(request), progress_bar(progress))
+            return self._change(answer, {name: value or ""}, self._who(request), progress_bar(progress))
 
         return handler
 

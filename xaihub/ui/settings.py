@@ -17,7 +17,11 @@ class Settings:
 
     model: str = STARTER  # in the box on opening; the starter answers without a network
     references: str = ""  # beside that model; empty for the starter's own, or for none beside another model
-    queue: int = 20  # visitors waiting; one more is told that the app is busy
+    queue: int = 20  # questions waiting; one more is told that the app is busy
+    queue_each: int = 2  # of them, of one visitor
+    asks_per_minute: int = 60  # of one visitor, while others wait
+    short_seconds: int = 2  # what takes longer goes on beside the quick questions, one such piece of work at a time
+    proxies: int = -1  # of the host, between it and its visitors; -1 for one on a Space and none elsewhere
     upload: str = "10mb"  # a photograph of a telephone is 3 to 8 MB
     download_seconds: int = 180  # 700 MB at 4 MB/s; nobody waits longer
     compute_seconds: int = 120  # RISE with a MobileNet on two cores; what takes longer says so in the menu
@@ -50,6 +54,10 @@ class Settings:
     def sign_in(self) -> bool:
         """Whether visitors can sign in with the Hub: on a Space whose card asks for it (`hf_oauth: true`)."""
         return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("OAUTH_CLIENT_ID"))
+
+    @property
+    def proxies_in_front(self) -> int:
+        return self.proxies if self.proxies >= 0 else int(os.environ.get("SYSTEM") == "spaces")
 
     @property
     def own(self) -> frozenset[str]:

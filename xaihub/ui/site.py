@@ -30,6 +30,7 @@ __all__ = ["build", "framed", "launch_options", "serve", "settle"]
 logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
+SPARE_THREADS = 60  # beside the questions that wait: those that run, are looked up or refused, uploads, files
 WARM_AFTER = 1.0  # seconds after the server answers: importing torch holds the interpreter that serves the first page
 HEADER = (
     '<header class="xh-header"><h1>xaihub</h1><p>Paste an image classifier of the Hugging Face Hub, drop in a picture,'
@@ -77,7 +78,7 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         boxes = [quiz.model, quiz.references, quiz.seed, quiz.arrived]
         demo.load(quiz.opened, None, boxes, **AT_ONCE)
     settle(demo)
-    demo.queue(max_size=settings.queue)
+    demo.queue(max_size=settings.queue)  # of those who find no thread to wait in; turns.py holds the others
     demo.xaihub = settings, desk
     return demo
 
@@ -105,6 +106,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "css": (HERE / "style.css").read_text("utf-8"),
         "head": f"<script>{(HERE / 'page.js').read_text('utf-8')}</script>",
         "max_file_size": settings.upload,
+        "max_threads": settings.queue + SPARE_THREADS,
         "state_session_capacity": settings.sessions,
         "strict_cors": True,
         "run_history": False,
