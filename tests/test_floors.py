@@ -16,6 +16,7 @@ FLOORS = {
     "index": 2, "projections": 2, "notebook": 2, "downloads": 2, "kaggle_worker": 2, "kaggle_task": 2,
     "records": 3, "spaces": 3, "heads": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3,
     "hub": 3, "kaggle": 3, "synthetic": 3, "training": 3,
+    "costs": 4,
     "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4, "reference_card": 4, "generation": 4,
     "target_layer": 5, "curation": 5, "prototypes": 5,
     "classifier": 6,

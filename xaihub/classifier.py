@@ -5,7 +5,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xaihub.calls import attending
+from xaihub.costs import SMALL, PassCost, PassLimits, pass_cost, refuse_beyond, watched_pass, without_numbers
 from xaihub.errors import TargetLayerError, UnknownNameError
 from xaihub.heads import candidates, the_head
 from xaihub.hooks import evaluating, first_tensor, recording, watching
@@ -25,6 +28,7 @@ from xaihub.target_layer import TargetLayer, choose_target_layer, layer_named
 __all__ = ["Classifier", "read_logits"]
 
 Activation = Literal["softmax", "sigmoid"]
+_ATTENTION = 3  # times the weights of all layers are in memory: as they came, stacked, and their gradients
 _FEW_CLASSES = 12  # so many are all named where one of them was meant
 
 
@@ -42,6 +46,7 @@ class Classifier:
         facts: family, licence, parameters and the like, for people.
         notices: what had to be assumed, in words, for people.
         prototypes: what its answer is made of, where it is one that answers by prototypes; its network is `module`.
+        limits: what a pass of it may cost; None on one's own machine, where it is only told.
     """
 
     module: nn.Module = field(repr=False)
@@ -56,6 +61,7 @@ class Classifier:
     notices: tuple[str, ...] = ()
     prototypes: Prototypes | None = field(default=None, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    limits: PassLimits | None = field(default=None, repr=False)
 
     @classmethod
     @recording
@@ -80,11 +86,14 @@ class Classifier:
         Raises:
             ValueError: the number of labels is not the number of classes.
             TargetLayerError: there is no layer of that name, or it gives no map.
+            TooLargeError: a pass is beyond the `limits` given.
         """
         names = [labels[i] for i in sorted(labels)] if isinstance(labels, Mapping) else list(labels)
         measured = transform if isinstance(transform, Transform) else Transform(transform)
         draft = cls(module, measured, tuple(map(str, names)), **details)
-        classes = draft.logits(measured(_textured_picture())[None]).shape[1]
+        pixels = measured(_textured_picture())[None]
+        draft = replace(draft, notices=(*draft.notices, *draft._check_cost(pixels)))
+        classes = draft.logits(pixels).shape[1]
         if len(names) == 1 and classes == 2:  # one logit: yes or no
             draft = replace(draft, labels=(f"not {names[0]}", str(names[0])), activation="sigmoid")
         if len(draft.labels) != classes:
@@ -96,7 +105,7 @@ class Classifier:
         except TargetLayerError as error:
             return replace(draft, no_layer=str(error))
 
-    @property
+    @cached_property
     def input_size(self) -> tuple[int, int]:
         """(H, W) of the pixels that a square picture becomes."""
         return self.transform.input_size
@@ -108,7 +117,52 @@ class Classifier:
     @property
     def batch(self) -> int:
         """How many pictures at once suit its device: a processor's cache holds the early maps of no more than these."""
-        return 8 if self.device.type == "cpu" else 32
+        return self.at_once(8 if self.device.type == "cpu" else 32)
+
+    def at_once(self, most: int, size: tuple[int, int] | None = None, *, graph: bool = False) -> int:
+        """How many images go through it together: `most`, or as many as the memory of a pass allows.
+
+        Args:
+            size: (H, W) of their pixels; None for its own.
+            graph: whether a gradient to their pixels is taken.
+        """
+        cost = self.cost(size or self.input_size)
+        each = 1 if cost is None else cost.memory if graph else cost.ungraded
+        return max(1, min(most, (self.limits or PassLimits.from_environment()).memory // max(1, each)))
+
+    def cost(self, size: tuple[int, int]) -> PassCost | None:
+        """What a pass of one image of (H, W) pixels costs; None where only a real pass tells.
+
+        On one's own machine that of a small image is not counted.
+        """
+        if self.limits is None and size[0] * size[1] <= SMALL:
+            return None
+        known, key = _COSTS.setdefault(self.module, {}), (self.transform.channels, *size, self.limits)
+        if key not in known:
+            pixels = torch.empty((1, self.transform.channels, *size), device="meta")
+            known[key] = pass_cost(self.module, _answer, pixels, self.limits)
+        return known[key]
+
+    def _check_cost(self, pixels: Tensor) -> tuple[str, ...]:
+        """Refuse a first pass that is beyond the limits, before it runs; on one's own machine, say what it costs.
+
+        Raises:
+            TooLargeError: it is beyond them.
+        """
+        size = pixels.shape[2], pixels.shape[3]
+        cost, limits = self.cost(size), self.limits
+        if limits is None:
+            over = cost.beyond(PassLimits.from_environment()) if cost is not None else None
+            return (f"It {over[0]}.",) if over else ()
+        if cost is None:
+            with (
+                watched_pass(self.module, limits, self.repo_id),
+                torch.enable_grad(),
+                evaluating(self.module, self.lock),
+            ):
+                _answer(self.module, pixels.clone().requires_grad_())
+        refuse_beyond(cost, limits, self.repo_id)
+        return ()
 
     @property
     def name(self) -> str:
@@ -156,17 +210,32 @@ class Classifier:
         layer = self.target_layer
         if layer is None or layer.layout != "NLC":
             return "It needs a network whose target layer holds tokens, each of which attends to all others."
-        seen: list[tuple[int, ...]] = []
-        _, forward, pixels = self._tracing()
-        with torch.no_grad(), attending(lambda weights: seen.append(tuple(weights.shape))):
-            forward(pixels)
+        seen = self._attention_shapes()
         tokens = layer.grid[0] * layer.grid[1] + layer.prefix_tokens
         to_all = all(len(shape) == 4 and shape[0] == 1 and shape[-1] == tokens for shape in seen)
         if to_all and any(shape[-2] == tokens for shape in seen):  # besides, one may pool the patches
-            return ""
+            needed, limits = _ATTENTION * 4 * sum(map(prod, seen)), self.limits
+            if limits is None or needed <= limits.memory:
+                return ""
+            return (
+                f"The attention among its {tokens:,} tokens takes {needed / 1e6:,.0f} MB in all layers; at most"
+                f" {limits.memory / 1e6:,.0f} MB are given here (XAIHUB_MAX_PASS_MEGABYTES)."
+            )
         return "It needs attention among all the patches in every layer; this network has " + (
             "none that can be seen." if not seen else "windows, or other numbers of tokens, in some of its layers."
         )
+
+    def _attention_shapes(self) -> list[tuple[int, ...]]:
+        """Of the weights of each attention, in order; told without numbers where that is possible."""
+        seen: list[tuple[int, ...]] = []
+        _, forward, pixels = self._tracing()
+        with torch.no_grad(), attending(lambda weights: seen.append(tuple(weights.shape))):
+            try:
+                _answer(without_numbers(self.module), pixels.to("meta"))
+            except Exception:  # noqa: BLE001  it looks at numbers
+                seen.clear()
+                forward(pixels)
+        return seen
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(N, C) in float32, without a graph."""
@@ -231,8 +300,17 @@ class Classifier:
         return self.module, forward, self.transform(_textured_picture())[None]
 
     def _forward(self, pixels: Tensor) -> Tensor:
-        weight = next((p for p in self.module.parameters() if p.is_floating_point()), pixels)
-        return read_logits(self.module(pixels.to(weight.device, weight.dtype, copy=True)))  # it may change it in place
+        if self.limits is not None:
+            refuse_beyond(self.cost((pixels.shape[2], pixels.shape[3])), self.limits, self.repo_id)
+        return _answer(self.module, pixels)
+
+
+_COSTS: WeakKeyDictionary[nn.Module, dict[Any, PassCost | None]] = WeakKeyDictionary()
+
+
+def _answer(module: nn.Module, pixels: Tensor) -> Tensor:
+    weight = next((p for p in module.parameters() if p.is_floating_point()), pixels)
+    return read_logits(module(pixels.to(weight.device, weight.dtype, copy=True)))  # it may change it in place
 
 
 def read_logits(output: Any) -> Tensor:

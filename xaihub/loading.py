@@ -5,6 +5,7 @@ from typing import Any
 
 from xaihub import hub, kaggle
 from xaihub.classifier import Classifier
+from xaihub.costs import PassLimits
 from xaihub.downloads import cache_folder, fetch_checked
 from xaihub.families import FAMILIES, from_torchvision, stored_parameters
 from xaihub.planning import STARTER_FOLDER, Limits, Plan, preflight, refuse_parameters
@@ -38,11 +39,13 @@ def load_classifier(
     Args:
         repo_id_or_folder: see `preflight`, or the plan that it made.
         target_layer: a module's name; None to let it be chosen.
+        local: as in `preflight`; for a visitor a pass that is beyond `PassLimits` is refused, else it is told.
         progress: is told how far the download is, and may stop it.
 
     Raises:
         HubError: the files cannot be had.
         UnsupportedModelError: it is not a classifier that can be explained here, and what would be.
+        TooLargeError: a pass of it costs more than a visitor may spend.
         TargetLayerError: there is no layer of the name given.
     """
     plan = repo_id_or_folder
@@ -55,6 +58,7 @@ def load_classifier(
         "device": device,
         "target_layer": target_layer,
         "facts": {"licence": plan.licence, "task": plan.task},
+        "limits": None if local else PassLimits.from_environment(),
     }
     folder = fetch_planned(plan, token=token, progress=progress)
     progress(1.0, "Choosing the target layer")

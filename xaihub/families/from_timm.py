@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from xaihub.classifier import Classifier
 from xaihub.errors import UnsupportedModelError
 from xaihub.families.base import Config, building, family, finish, huge_pictures, labels_of, refuse_unfit
+from xaihub.families.resizing import steps_check
 from xaihub.preprocessing import Preprocess
 
 __all__ = ["asks_for_more", "load_timm"]
@@ -125,8 +126,10 @@ def _timm_transform(module: nn.Module, config: Config, clean: Config) -> Preproc
     if channels == 1:
         settings |= {name: [sum(settings[name]) / len(settings[name])] for name in ("mean", "std")}
     steps = create_transform(**{**settings, "input_size": (channels, *size)}, is_training=False)
+    fits = steps_check(steps.transforms)
 
     def preprocess(picture: Image.Image) -> Tensor:
+        fits(picture.size)
         return steps(picture.convert("L") if channels == 1 else picture)
 
     preprocess.__doc__ = f"resize and crop to {size[1]} x {size[0]}, {settings['interpolation']}"

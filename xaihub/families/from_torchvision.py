@@ -20,6 +20,7 @@ from xaihub.families.base import (
     labels_of,
     refuse_unfit,
 )
+from xaihub.families.resizing import resize_check, steps_check
 from xaihub.preprocessing import Preprocess
 from xaihub.registry import nearest_name
 
@@ -118,8 +119,10 @@ def load_torchvision_published(name: str, weights: Any, file: Path, details: dic
     module = models.get_model(name, weights=None, **_published_options(name))
     module.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     preset = weights.transforms()
+    fits = resize_check({"shortest_edge": max(preset.resize_size)})
 
     def preprocess(picture: Image.Image) -> Tensor:
+        fits(picture.size)
         return preset(picture)
 
     preprocess.__doc__ = f"resize to {preset.resize_size[0]}, centre crop {preset.crop_size[0]}"
@@ -153,8 +156,10 @@ def _torchvision_transform(resize: int, crop: int, mean: Any, std: Any) -> Prepr
             v2.Normalize(mean, std),
         ]
     )
+    fits = steps_check(steps.transforms)
 
     def preprocess(picture: Image.Image) -> Tensor:
+        fits(picture.size)
         return torch.Tensor(steps(picture))
 
     preprocess.__doc__ = f"resize to {resize}, centre crop {crop}"
