@@ -3,6 +3,7 @@
 refusals.py      what the client raises, in sentences
 looking.py       what a repository holds, and which there are
 fetching.py      its files
+room.py          room on the disk: which of them go again
 cardfiles.py     cards: a head of YAML and a text
 destination.py   whether a token may publish there, and what is there already
 parcels.py       which files of a folder are published, and which of them differ
@@ -19,9 +20,11 @@ from xaihub.hub.looking import Repo, clean_repo_id, is_repo_id, look, page, para
 from xaihub.hub.parcels import planned
 from xaihub.hub.publishing import publish
 from xaihub.hub.refusals import RepoType, Token
+from xaihub.hub.room import Disk, missing_bytes, repo_folder
 from xaihub.hub.spaces import SpaceSettings, space_secret_names, space_variables
 
 __all__ = [
+    "Disk",
     "Keeper",
     "Repo",
     "RepoType",
@@ -37,6 +40,7 @@ __all__ = [
     "is_repo_id",
     "look",
     "may_write",
+    "missing_bytes",
     "model_index",
     "own_file",
     "page",
@@ -44,6 +48,7 @@ __all__ = [
     "planned",
     "publish",
     "read_json",
+    "repo_folder",
     "search_models",
     "space_secret_names",
     "space_variables",

@@ -16,6 +16,7 @@ from xaihub.ui.desk_examples import Examples
 from xaihub.ui.desk_references import embed_again, references_for
 from xaihub.ui.desk_shown import example_map
 from xaihub.ui.desk_words import reader_of, seen_by
+from xaihub.ui.disk import HostDisk
 from xaihub.ui.pace import is_slow
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf, classifier_bytes, embedder_bytes, references_bytes
@@ -45,13 +46,15 @@ class Desk(Examples):
         self.references: Shelf[ReferenceSet] = Shelf(settings.references_megabytes * 2**20, references_bytes)
         self.embedders: Shelf[Embedder] = Shelf(settings.embedders_megabytes * 2**20, embedder_bytes, self._unsee)
         self.turns = Turns(settings.queue, settings.queue_each, settings.asks_per_minute, settings.short_seconds)
+        self.disk = HostDisk(settings)
         self._loading = threading.Lock()
 
     def look(self, model: str, token: str) -> "Plan":
         """The plan for a classifier, asked with this visitor's token, also for one that is in memory already."""
         from xaihub.loading import preflight
 
-        return preflight(model, token=token_for(model, token, self.settings), local=False)
+        with self.disk.looking("model", model):
+            return preflight(model, token=token_for(model, token, self.settings), local=False)
 
     def loaded(self, plan: "Plan") -> "Classifier | None":
         return self.classifiers.get((plan.repo_id, plan.revision))
@@ -62,9 +65,11 @@ class Desk(Examples):
 
         known = self.loaded(plan)
         if known is not None:
+            self.disk.touch(plan)
             return known
         asks_with = token_for(plan.repo_id, token, self.settings)
-        with until(self.settings.download_seconds, progress, f"Downloading {plan.repo_id}") as limited:
+        what = f"Downloading {plan.repo_id}"
+        with until(self.settings.download_seconds, progress, what) as limited, self.disk.room(plan):
             with lane("fetch"):
                 fetch_planned(plan, token=asks_with, progress=limited)
             with self._turn(limited):
@@ -84,7 +89,8 @@ class Desk(Examples):
         if name in EMBEDDERS:
             return EMBEDDERS[name]
         asks_with = token_for(name.partition("@")[0], token, self.settings)
-        plan = plan_embedder(name, token=asks_with, local=False, words=words)
+        with self.disk.looking("model", name.partition("@")[0]):
+            plan = plan_embedder(name, token=asks_with, local=False, words=words)
         key, reading = ((plan.repo_id, plan.revision, reads) for reads in (words, True))
 
         def held() -> "Embedder | None":
@@ -92,8 +98,10 @@ class Desk(Examples):
 
         known = held()
         if known is not None:
+            self.disk.touch(plan)
             return known
-        with until(self.settings.download_seconds, progress, f"Downloading {plan.repo_id}") as limited:
+        what = f"Downloading {plan.repo_id}"
+        with until(self.settings.download_seconds, progress, what) as limited, self.disk.room(plan):
             with lane("fetch"):
                 fetch_planned(plan, token=asks_with, progress=limited)
             with self._turn(limited):

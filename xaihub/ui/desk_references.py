@@ -11,6 +11,7 @@ from xaihub.progress import Progress, part, until
 from xaihub.ui.asking import Asked, Question
 from xaihub.ui.settings import Settings
 from xaihub.ui.tokens import token_for
+from xaihub.ui.turns import lane
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
@@ -41,8 +42,11 @@ def references_for(desk: "Desk", classifier: "Classifier", question: Question, p
         return known
     if saved:
         progress(0.1, f"Downloading the references {name}")
-        return desk.references.put(key, load_references(name, revision=repo.revision, token=token, local=False))
-    with until(desk.settings.embed_seconds, progress, f"Embedding {name}") as limited:
+        with desk.disk.looking("dataset", name), desk.disk.room_for(repo), lane("fetch"):
+            loaded = load_references(name, revision=repo.revision, token=token, local=False)
+        return desk.references.put(key, loaded)
+    what = f"Embedding {name}"
+    with until(desk.settings.embed_seconds, progress, what) as limited, desk.disk.looking("dataset", name):
         pictures = open_dataset(
             name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.0, 0.2)
         )

@@ -28,6 +28,8 @@ class Settings:
     compare_seconds: int = 240  # all maps of one comparison together
     embed_seconds: int = 600  # 1,000 pictures through a ViT-B on two cores
     embed_pictures: int = 200  # what the slider starts with: about half a minute for a ResNet-18
+    disk_megabytes: int = 0  # of models and data fetched for visitors; 0 for as much as the disk has
+    reserve_megabytes: int = 2000  # of the disk that stay free; what was used longest ago goes before
     memory_megabytes: int = 2000  # of loaded classifiers: a free Space has 16 GB, and passes need some too
     embedders_megabytes: int = 800  # of networks by whose eye pictures look alike: a CLIP of the usual size has 605
     references_megabytes: int = 500  # of references embedded here: about 20,000 pictures
