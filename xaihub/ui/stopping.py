@@ -18,8 +18,6 @@ __all__ = ["EndedError", "Stops"]
 
 Thing = TypeVar("Thing")
 
-LOOK = 0.1  # seconds between two looks whether Stop was pressed
-
 
 class EndedError(CancelledError):
     """The visitor ended the run, by Stop or by asking something else; its text is what is left to say, or "".
@@ -29,9 +27,18 @@ class EndedError(CancelledError):
 
 
 class _Ending(threading.Event):
-    """Set when a run shall end."""
+    """Set when a run shall end; whoever waits for what the run tells, or for its turn, wakes up."""
 
     said = ""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self.turns, self.told = turns, queue.SimpleQueue[tuple[str, Any]]()
+
+    def set(self) -> None:
+        super().set()
+        self.told.put(("ended", None))
+        self.turns.wake()
 
     def error(self) -> EndedError:
         return EndedError(self.said)
@@ -66,16 +73,15 @@ class Stops:
             EndedError: `stop` was called for the visitor, or a later run of theirs has begun.
             BusyError: there is no place for it in the queue.
         """
-        stopped = _Ending()
+        stopped = _Ending(self.turns)
         with self._lock:
             earlier, self._running[visitor] = self._running.get(visitor), stopped
         if earlier is not None:
             earlier.set()
-        told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        given = self.turns, visitor, work, stopped, told
+        given = visitor, work, stopped
         threading.Thread(target=_work, args=given, daemon=True, name="question").start()
         try:
-            yield from _heard(told, stopped, progress)
+            yield from _heard(stopped, progress)
         finally:  # also when gradio closes this generator, because the visitor left
             stopped.set()
             with self._lock:
@@ -83,9 +89,9 @@ class Stops:
                     del self._running[visitor]
 
 
-def _work(
-    turns: Turns, visitor: Visitor, work: Callable[[Progress], Iterator[Any]], stopped: _Ending, told: Any
-) -> None:
+def _work(visitor: Visitor, work: Callable[[Progress], Iterator[Any]], stopped: _Ending) -> None:
+    turns, told = stopped.turns, stopped.told
+
     def check() -> None:
         if stopped.is_set():
             raise stopped.error()
@@ -108,18 +114,15 @@ def _work(
         told.put(("error", error))
 
 
-def _heard(told: Any, stopped: _Ending, progress: Progress) -> Iterator[Any]:
+def _heard(stopped: _Ending, progress: Progress) -> Iterator[Any]:
     while not stopped.is_set():
-        try:
-            kind, value = told.get(timeout=LOOK)
-        except queue.Empty:
-            continue
+        kind, value = stopped.told.get()
         if kind == "progress":
             progress(*value)
         elif kind == "thing":
             yield value
         elif kind == "error":
             raise value
-        else:
+        elif kind == "end":
             return
     raise stopped.error()

@@ -23,7 +23,7 @@ __all__ = ["Turns", "Visitor", "lane", "staying"]
 Lane = Literal["short", "long", "fetch"]
 
 SIDE_BY_SIDE: dict[Lane, int] = {"short": 1, "long": 1, "fetch": 4}
-LOOK = 0.1  # seconds between two looks whether the visitor pressed Stop
+TELL = 1.0  # seconds between two words to a question that waits
 PATIENCE = 2.0  # seconds that a question waits for a place to wait at: who is refused at once asks again at once
 NEXT = "Waiting: this question is the next"
 REMEMBERED = 2000  # visitors and addresses of whom it is known when they were served last
@@ -164,6 +164,11 @@ class Turns:
         if gives_way:
             self._move(place, "long")
 
+    def wake(self) -> None:
+        """Lets all that waits look anew: somebody is gone."""
+        with self._changed:
+            self._changed.notify_all()
+
     def waiting(self, visitor: Visitor | None = None) -> int:
         """How many pieces of work wait: of one visitor, or of all."""
         with self._changed:
@@ -229,7 +234,7 @@ class Turns:
             while not self._has_room(visitor):
                 if gone() or time.monotonic() >= end:
                     raise BusyError(self._full())
-                self._changed.wait(LOOK)
+                self._changed.wait(max(0.0, end - time.monotonic()))
         finally:
             self._patient.discard(visitor)
 
@@ -252,7 +257,7 @@ class Turns:
                     if before == 0:
                         self._begin(place)
                         return
-                    self._changed.wait(LOOK)
+                    self._changed.wait(TELL)
                     before = self._before(place)
                 if before or place.gone():
                     place.report(place.share, f"Waiting: {before} before this question" if before > 1 else NEXT)
