@@ -17,6 +17,7 @@ from xaihub.ui.desk_references import embed_again, references_for
 from xaihub.ui.desk_shown import example_map
 from xaihub.ui.desk_words import reader_of, seen_by
 from xaihub.ui.disk import HostDisk
+from xaihub.ui.memory import trim
 from xaihub.ui.pace import is_slow
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf, classifier_bytes, embedder_bytes, references_bytes
@@ -203,6 +204,7 @@ class Desk(Examples):
         for asked in list(self._asked):
             if asked.query is not None and asked.query.classifier.module is classifier.module:
                 asked.query = None
+        trim()
 
 
 def _at_layer(classifier: "Classifier", name: str) -> "Classifier":

@@ -16,6 +16,7 @@ from xaihub.progress import silent
 from xaihub.ui.api import add_api
 from xaihub.ui.colours import filters
 from xaihub.ui.desk import Desk, Question
+from xaihub.ui.memory import few_arenas
 from xaihub.ui.page_audit import AuditPage
 from xaihub.ui.page_compare import ComparePage
 from xaihub.ui.page_explain import ExplainPage
@@ -78,7 +79,7 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         boxes = [quiz.model, quiz.references, quiz.seed, quiz.arrived]
         demo.load(quiz.opened, None, boxes, **AT_ONCE)
     settle(demo)
-    demo.queue(max_size=settings.queue)  # of those who find no thread to wait in; turns.py holds the others
+    demo.queue(max_size=settings.queue + SPARE_THREADS)  # whom no thread has heard yet; turns.py bounds who waits
     demo.xaihub = settings, desk
     return demo
 
@@ -137,6 +138,7 @@ def theme() -> gr.themes.Base:
 
 def serve(demo: gr.Blocks, *, share: bool = False) -> None:
     """Serves until it is interrupted; what is slow to import is imported once the page can be had."""
+    few_arenas()
     settings, desk = demo.xaihub
     share = share or os.environ.get("GRADIO_SHARE", "").lower() in ("1", "true")
     demo.launch(share=share, prevent_thread_lock=True, **launch_options(settings))

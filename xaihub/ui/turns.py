@@ -239,7 +239,8 @@ class Turns:
             self._patient.discard(visitor)
 
     def _full(self) -> str:
-        return f"The queue is full: {self.most} questions are waiting, and no more may. Ask again in a minute."
+        waiting = f"{self.most} questions are" if self.most != 1 else "1 question is"
+        return f"The queue is full: {waiting} waiting, and no more may. Ask again in a minute."
 
     # Waiting and running
 
