@@ -6,13 +6,14 @@ import warnings
 from benchmarks.embedding import embedding_ratios
 from benchmarks.first_page import first_page_ratio
 from benchmarks.gradcam import peak_ratios, time_ratios
+from benchmarks.load import load
 from benchmarks.maps import all_maps
 from benchmarks.metrics import all_metrics
 from benchmarks.million import million
 from benchmarks.neighbours import approximate, search_ratios
 from benchmarks.timing import machine
 
-PARTS = ("gradcam", "maps", "metrics", "memory", "search", "million", "embed", "page")
+PARTS = ("gradcam", "maps", "metrics", "memory", "search", "million", "embed", "page", "load")
 
 
 def main() -> None:
@@ -46,6 +47,8 @@ def main() -> None:
         embedding_ratios(2 if arguments.quick else max(3, rounds // 4))
     if "page" in parts:
         first_page_ratio(3 if arguments.quick else 7)
+    if "load" in parts:
+        load(arguments.quick)
 
 
 if __name__ == "__main__":

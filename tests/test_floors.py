@@ -18,7 +18,7 @@ FLOORS = {
     "kaggle_worker": 2,
     "records": 3, "spaces": 3, "heads": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3, "placement": 3,
     "hub": 3, "kaggle_task": 3, "kaggle": 4, "synthetic": 3, "training": 3,
-    "outputs": 4,
+    "outputs": 4, "costs": 4,
     "preprocessing": 4, "tracing": 4, "datasets": 4, "reference_files": 4, "reference_card": 4, "generation": 4,
     "probe_images": 5, "soundness": 5, "target_layer": 5, "curation": 5, "prototypes": 5,
     "classifier": 6,

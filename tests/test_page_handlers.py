@@ -31,9 +31,11 @@ from xaihub.ui.pace import Pace, cost_in_words, time_in_words
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf
 from xaihub.ui.stopping import Stops
+from xaihub.ui.turns import Visitor
 from xaihub.ui.wiring import said_once
 from xaihub.ui.words import label_choices, named_class
 
+WHO = Visitor("visitor")
 MODEL, OTHER, DATASET = "alice/tiny-resnet", "alice/other-resnet", "alice/shapes"
 
 
@@ -193,22 +195,22 @@ def test_stop_leaves_silent_work_at_once_and_ends_it_when_it_speaks():
 
     given = []
     with pytest.raises(CancelledError):  # noqa: PT012
-        for thing in stops.run("visitor", work, silent):
+        for thing in stops.run(WHO, work, silent):
             given.append(thing)
-            assert stops.stop("visitor")
+            assert stops.stop(WHO)
     assert given == ["first"]
     spoken.set()
     assert ended.wait(5)
-    assert not stops.stop("visitor")
+    assert not stops.stop(WHO)
 
 
 def test_work_tells_its_progress_and_its_errors_to_whoever_waits(desk):
     told = []
     question = Question(b"", MODEL)
     with pytest.raises(PictureError, match="empty"):
-        list(Stops().run("visitor", lambda report: desk.answer(question, report), silent))
+        list(Stops().run(WHO, lambda report: desk.answer(question, report), silent))
     question = Question(png(picture()), MODEL)
-    list(Stops().run("visitor", lambda report: desk.answer(question, report), lambda *step: told.append(step)))
+    list(Stops().run(WHO, lambda report: desk.answer(question, report), lambda *step: told.append(step)))
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert told[0][1] == f"Checking {MODEL}"
 

@@ -65,7 +65,12 @@ def guided_gradcam(guided: Tensor, coarse: Tensor) -> Tensor:
 
 
 def integrated_gradients(
-    score: Score, pixels: Tensor, steps: int = STEPS, baseline: float = 0.0, progress: Progress = silent
+    score: Score,
+    pixels: Tensor,
+    steps: int = STEPS,
+    baseline: float = 0.0,
+    progress: Progress = silent,
+    batch: int = BATCH,
 ) -> Tensor:
     """Integrated gradients (Sundararajan et al., 2017, eq. 1), on the straight line from a flat picture.
 
@@ -74,12 +79,13 @@ def integrated_gradients(
     Args:
         pixels: (1, 3, H, W).
         baseline: the flat picture's value after preprocessing; 0 is the mean colour for most models.
+        batch: steps at once, with their graph.
     """
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     places = torch.tensor((nodes + 1) / 2, dtype=pixels.dtype, device=pixels.device)
     shares = torch.tensor(weights / 2, dtype=pixels.dtype, device=pixels.device)
     total = torch.zeros_like(pixels)
-    for some in slices(steps, BATCH):
+    for some in slices(steps, batch):
         progress(some.start / steps, f"Integrated gradients: {some.start} of {steps} steps")
         line = baseline + places[some, None, None, None] * (pixels - baseline)
         total += (shares[some, None, None, None] * pixel_gradient(score, line)).sum(0, keepdim=True)
@@ -93,17 +99,19 @@ def smoothgrad(
     noise: float = NOISE,
     seed: int = 0,
     progress: Progress = silent,
+    batch: int = BATCH,
 ) -> Tensor:
     """SmoothGrad (Smilkov et al., 2017, eq. 1): the gradient averaged over copies of the picture with noise.
 
     Args:
         pixels: (1, 3, H, W).
         noise: standard deviation, as a share of the pixels' range.
+        batch: copies at once, with their graph.
     """
     generator = torch.Generator().manual_seed(seed)
     spread = noise * float(pixels.max() - pixels.min())
     total = torch.zeros_like(pixels)
-    for some in slices(copies, BATCH):
+    for some in slices(copies, batch):
         progress(some.start / copies, f"SmoothGrad: {some.start} of {copies} steps")
         drawn = torch.randn((some.stop - some.start, *pixels.shape[1:]), generator=generator).to(pixels)
         total += pixel_gradient(score, pixels + spread * drawn).sum(0, keepdim=True)
@@ -200,7 +208,7 @@ def _integrated_gradients(query: Query) -> Tensor:
     The flat picture is zero after preprocessing: the mean colour, for most models.
     """
     pixels = query.view.pixels
-    terms = integrated_gradients(_score(query), pixels, progress=query.progress)
+    terms = integrated_gradients(_score(query), pixels, progress=query.progress, batch=query.at_once(BATCH, graph=True))
     rise = float(query.logits[query.target] - query.classifier.logits(torch.zeros_like(pixels))[0, query.target])
     query.note(
         "integrated-gradients",
@@ -213,7 +221,8 @@ def _integrated_gradients(query: Query) -> Tensor:
 @map_method("smoothgrad", needs=("gradient",), title="SmoothGrad", passes=3 * COPIES, clip=CLIP, claim=SENSITIVE)
 def _smoothgrad(query: Query) -> Tensor:
     """SmoothGrad (Smilkov et al., 2017): the gradient averaged over copies of the picture with noise, in size."""
-    return smoothgrad(_score(query), query.view.pixels, progress=query.progress)[0].abs().sum(0)
+    batch = query.at_once(BATCH, graph=True)
+    return smoothgrad(_score(query), query.view.pixels, progress=query.progress, batch=batch)[0].abs().sum(0)
 
 
 @map_method("fullgrad", needs=("gradient",), title="FullGrad", passes=3, claim=SENSITIVE)

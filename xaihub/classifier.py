@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
+from math import prod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from xaihub.calls import LastCall, attending, last_calls
 from xaihub.class_names import class_names, index_of
+from xaihub.costs import SMALL, PassCost, PassLimits, pass_cost, refuse_beyond, watched_pass, without_numbers
 from xaihub.errors import TargetLayerError, UnknownNameError, UnsupportedModelError
 from xaihub.heads import candidates, the_head
 from xaihub.hooks import evaluating, recording, watching
@@ -42,6 +45,7 @@ _RANDOM = (
     "Its answer to one and the same image changes from call to call, so its explanations do, too: something random is"
     " not switched off by eval mode, such as F.dropout without training=self.training."
 )
+_ATTENTION = 3  # times the weights of all layers are in memory: as they came, stacked, and their gradients
 _FEW_CLASSES = 12  # so many are all named where one of them was meant
 
 
@@ -61,6 +65,7 @@ class Classifier:
         prototypes: what its answer is made of, where it is one that answers by prototypes; its network is `module`.
         reading: how logits are read from what the network gives, as it was measured.
         no_gradient: why no gradient of the answer arrives at the pixels; "" where one does.
+        limits: what a pass of it may cost; None on one's own machine, where it is only told.
     """
 
     module: nn.Module = field(repr=False)
@@ -77,6 +82,7 @@ class Classifier:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     reading: Reading = LOGITS
     no_gradient: str = ""
+    limits: PassLimits | None = field(default=None, repr=False)
 
     @classmethod
     @recording
@@ -109,11 +115,13 @@ class Classifier:
             ValueError: the number of labels is not the number of classes, or which output answers cannot be told.
             UnsupportedModelError: it has no weights, or answers with numbers that are not finite.
             TargetLayerError: there is no layer of that name, or it gives no map.
+            TooLargeError: a pass is beyond the `limits` given.
         """
         where = details.get("repo_id", cls.repo_id)
         refuse_meta(module, where)
         measured = transform if isinstance(transform, Transform) else Transform(transform)
         draft = cls(unwrapped(module), measured, (), **details)
+        draft = replace(draft, notices=(*draft.notices, *draft._check_cost(next(probe_pixels(measured)))))
         found = measure_outputs(
             draft._returned, probe_pixels(measured), _widths(labels), stated=activation, output=output
         )
@@ -154,7 +162,7 @@ class Classifier:
         layer = replace(self.target_layer, reason=reason)
         return replace(self, no_gradient=why, target_layer=layer, notices=(*self.notices, why))
 
-    @property
+    @cached_property
     def input_size(self) -> tuple[int, int]:
         """(H, W) of the pixels that a square picture becomes."""
         return self.transform.input_size
@@ -166,7 +174,52 @@ class Classifier:
     @property
     def batch(self) -> int:
         """How many pictures at once suit its device: a processor's cache holds the early maps of no more than these."""
-        return 8 if self.device.type == "cpu" else 32
+        return self.at_once(8 if self.device.type == "cpu" else 32)
+
+    def at_once(self, most: int, size: tuple[int, int] | None = None, *, graph: bool = False) -> int:
+        """How many images go through it together: `most`, or as many as the memory of a pass allows.
+
+        Args:
+            size: (H, W) of their pixels; None for its own.
+            graph: whether a gradient to their pixels is taken.
+        """
+        cost = self.cost(size or self.input_size)
+        each = 1 if cost is None else cost.memory if graph else cost.ungraded
+        return max(1, min(most, (self.limits or PassLimits.from_environment()).memory // max(1, each)))
+
+    def cost(self, size: tuple[int, int]) -> PassCost | None:
+        """What a pass of one image of (H, W) pixels costs; None where only a real pass tells.
+
+        On one's own machine that of a small image is not counted.
+        """
+        if self.limits is None and size[0] * size[1] <= SMALL:
+            return None
+        known, key = _COSTS.setdefault(self.module, {}), (self.transform.channels, *size, self.limits)
+        if key not in known:
+            pixels = torch.empty((1, self.transform.channels, *size), device="meta")
+            known[key] = pass_cost(self.module, _pass, pixels, self.limits)
+        return known[key]
+
+    def _check_cost(self, pixels: Tensor) -> tuple[str, ...]:
+        """Refuse a first pass that is beyond the limits, before it runs; on one's own machine, say what it costs.
+
+        Raises:
+            TooLargeError: it is beyond them.
+        """
+        size = pixels.shape[2], pixels.shape[3]
+        cost, limits = self.cost(size), self.limits
+        if limits is None:
+            over = cost.beyond(PassLimits.from_environment()) if cost is not None else None
+            return (f"It {over[0]}.",) if over else ()
+        if cost is None:
+            with (
+                watched_pass(self.module, limits, self.repo_id),
+                torch.enable_grad(),
+                evaluating(self.module, self.lock),
+            ):
+                _pass(self.module, pixels.clone().requires_grad_())
+        refuse_beyond(cost, limits, self.repo_id)
+        return ()
 
     @property
     def name(self) -> str:
@@ -213,17 +266,32 @@ class Classifier:
         layer = self.target_layer
         if layer is None or layer.layout != "NLC":
             return "It needs a network whose target layer holds tokens, each of which attends to all others."
-        seen: list[tuple[int, ...]] = []
-        _, forward, pixels = self._tracing()
-        with torch.no_grad(), attending(lambda weights: seen.append(tuple(weights.shape))):
-            forward(pixels)
+        seen = self._attention_shapes()
         tokens = layer.grid[0] * layer.grid[1] + len(layer.view.tokens_at_none())
         to_all = all(len(shape) == 4 and shape[0] == 1 and shape[-1] == tokens for shape in seen)
         if to_all and any(shape[-2] == tokens for shape in seen):  # besides, one may pool the patches
-            return ""
+            needed, limits = _ATTENTION * 4 * sum(map(prod, seen)), self.limits
+            if limits is None or needed <= limits.memory:
+                return ""
+            return (
+                f"The attention among its {tokens:,} tokens takes {needed / 1e6:,.0f} MB in all layers; at most"
+                f" {limits.memory / 1e6:,.0f} MB are given here (XAIHUB_MAX_PASS_MEGABYTES)."
+            )
         return "It needs attention among all the patches in every layer; this network has " + (
             "none that can be seen." if not seen else "windows, or other numbers of tokens, in some of its layers."
         )
+
+    def _attention_shapes(self) -> list[tuple[int, ...]]:
+        """Of the weights of each attention, in order; told without numbers where that is possible."""
+        seen: list[tuple[int, ...]] = []
+        _, forward, pixels = self._tracing()
+        with torch.no_grad(), attending(lambda weights: seen.append(tuple(weights.shape))):
+            try:
+                _pass(without_numbers(self.module), pixels.to("meta"))
+            except Exception:  # noqa: BLE001  it looks at numbers
+                seen.clear()
+                forward(pixels)
+        return seen
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(N, C) in float32, without a graph."""
@@ -317,16 +385,23 @@ class Classifier:
     def _returned(self, pixels: Tensor) -> tuple[Any, deque[LastCall]]:
         """What the network itself gives, and the last calls of that pass; without a graph."""
         with torch.no_grad(), evaluating(self.module, self.lock), last_calls() as calls:
-            return self.module(self._on_device(pixels)), calls
+            return _pass(self.module, pixels), calls
 
     def _forward(self, pixels: Tensor) -> Tensor:
+        if self.limits is not None:
+            refuse_beyond(self.cost((pixels.shape[2], pixels.shape[3])), self.limits, self.repo_id)
         with self.reading.listening() as calls:
-            returned = self.module(self._on_device(pixels))
+            returned = _pass(self.module, pixels)
         return self.reading.read(returned, calls)
 
-    def _on_device(self, pixels: Tensor) -> Tensor:
-        weight = next((p for p in self.module.parameters() if p.is_floating_point()), pixels)
-        return pixels.to(weight.device, weight.dtype, copy=True)  # the network may change it in place
+
+_COSTS: WeakKeyDictionary[nn.Module, dict[Any, PassCost | None]] = WeakKeyDictionary()
+
+
+def _pass(module: nn.Module, pixels: Tensor) -> Any:
+    """What the network itself gives."""
+    weight = next((p for p in module.parameters() if p.is_floating_point()), pixels)
+    return module(pixels.to(weight.device, weight.dtype, copy=True))  # the network may change it in place
 
 
 def read_logits(output: Any) -> Tensor:

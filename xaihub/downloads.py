@@ -11,7 +11,7 @@ from urllib.error import URLError
 
 from xaihub.errors import DamagedFileError, DownloadError, HubUnreachableError, UnsafeFileError, shorten
 from xaihub.folders import file_digest, replacing_file
-from xaihub.progress import Progress, silent
+from xaihub.progress import Progress, checkpoint, silent
 from xaihub.untrusted import BoundsError, DamagedError, damage, json_object, most_bytes
 
 __all__ = [
@@ -105,6 +105,7 @@ def _download(url: str, file: Path, progress: Progress) -> None:
         while chunk := answer.read(2**20):
             out.write(chunk)
             done += len(chunk)
+            checkpoint()
             progress(min(1.0, done / total) if total else 0.0, f"Downloading {url.rsplit('/', 1)[-1]}")
 
 

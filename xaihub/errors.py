@@ -17,6 +17,7 @@
     ├── ReferencesError               the references cannot be used
     │   └── ReferencesMismatchError   they were made by another classifier
     └── CancelledError                somebody pressed Stop, or the time limit passed
+        └── BusyError                 this host has no place for it now
 
 Each message says the value given, why it cannot work and what to do next; the app shows it as it is.
 A caller's mistake in code stays a plain `ValueError` or `TypeError`.
@@ -27,6 +28,7 @@ import traceback
 
 __all__ = [
     "AccessDeniedError",
+    "BusyError",
     "CancelledError",
     "DamagedFileError",
     "DatasetError",
@@ -121,6 +123,10 @@ class ReferencesMismatchError(ReferencesError):
 
 class CancelledError(XaihubError):
     """Somebody pressed Stop, or the time limit passed."""
+
+
+class BusyError(CancelledError):
+    """This host has no place for it now; the message says when to ask again."""
 
 
 def shorten(value: object, most: int = 120) -> str:

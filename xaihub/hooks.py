@@ -10,9 +10,13 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from xaihub.progress import checkpoint
 
 __all__ = [
-    "entering", "evaluating", "first_tensor", "float_tensors", "part_of", "recording", "replace_tensor", "watching",
+    "between_layers", "entering", "evaluating", "first_tensor", "float_tensors", "part_of", "recording",
+    "replace_tensor", "watching",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -69,6 +73,35 @@ def entering(layer: nn.Module, see: Callable[[Any], None]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def between_layers() -> Iterator[None]:
+    """While open, any network on this thread asks `checkpoint` before each layer, forward and backward.
+
+    So a running pass is stopped within the time of one layer. A graph may outlive the work that made it, so its hooks
+    ask whoever runs the backward pass; on a GPU that is a thread of PyTorch's own, which nobody stops.
+    """
+    owner = threading.get_ident()
+
+    def before(_layer: nn.Module, _inputs: Any) -> None:
+        if threading.get_ident() == owner:
+            checkpoint()
+
+    def after(_layer: nn.Module, _inputs: Any, output: Any) -> None:
+        if threading.get_ident() == owner:
+            for tensor in float_tensors(output):
+                if tensor.grad_fn is not None:
+                    tensor.grad_fn.register_prehook(_before_step)
+
+    with ExitStack() as handles:
+        handles.callback(register_module_forward_pre_hook(before).remove)
+        handles.callback(register_module_forward_hook(after).remove)
+        yield
+
+
+def _before_step(_gradients: Any) -> None:
+    checkpoint()
 
 
 class _Found:

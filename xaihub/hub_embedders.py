@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xaihub import hub
+from xaihub.costs import PassLimits
 from xaihub.embedders import EMBEDDERS, Batch, Embedder, Targets
 from xaihub.errors import UnknownNameError
 from xaihub.families import (
@@ -112,8 +113,9 @@ def load_embedder(
         plan = plan_embedder(plan, token=token, local=local, words=words, limits=limits)
     folder = fetch_planned(plan, token=token, progress=progress)
     progress(1.0, f"Loading {plan.repo_id}")
+    costs = None if local else PassLimits.from_environment()
     with staged(folder, plan.files, plan.config, FAMILIES[plan.family], plan.repo_id) as (stage, config):
-        tower = load_tower(stage, config, plan.repo_id, words=words, device=device)
+        tower = load_tower(stage, config, plan.repo_id, words=words, device=device, limits=costs)
     if plan.folder is None:
         refuse_parameters(plan.repo_id, tower.parameters, limits.parameters)
     # where a folder lies is nobody's business: references that name it may be published

@@ -67,7 +67,7 @@ def embed_layers(
     prepare = classifier.transform.pixels_of if mine else classifier.transform
     found: list[list[Tensor]] = []
     with means(classifier, layers) as run:
-        for done, batch in _batches(references, rows, prepare):
+        for done, batch in _batches(references, rows, prepare, classifier.at_once(BATCH)):
             progress(done / len(rows), f"Embedding picture {done + 1:,} of {len(rows):,} at {len(layers)} layers")
             found.append(run(batch))
     progress(1.0, f"Embedded {len(rows):,} pictures at {len(layers)} layers")
@@ -108,12 +108,12 @@ def means(classifier: Classifier, layers: Sequence[TargetLayer]) -> Iterator[Cal
 
 
 def _batches(
-    references: ReferenceSet, rows: Sequence[int], prepare: Callable[[Image.Image], Tensor]
+    references: ReferenceSet, rows: Sequence[int], prepare: Callable[[Image.Image], Tensor], size: int
 ) -> Iterator[tuple[int, Tensor]]:
     """How many pictures came before, and the pixels (N, 3, H, W) of the next; a batch has pictures of one size."""
     done = 0
-    for start in range(0, len(rows), BATCH):
-        pixels = [prepare(references.picture(row)) for row in rows[start : start + BATCH]]
+    for start in range(0, len(rows), size):
+        pixels = [prepare(references.picture(row)) for row in rows[start : start + size]]
         for _, alike in groupby(pixels, key=lambda each: each.shape):
             batch = torch.stack(list(alike))
             yield done, batch

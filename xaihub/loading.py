@@ -5,6 +5,7 @@ from typing import Any
 
 from xaihub import hub, kaggle
 from xaihub.classifier import Classifier, StatedActivation
+from xaihub.costs import PassLimits
 from xaihub.downloads import cache_folder, fetch_checked
 from xaihub.families import FAMILIES, from_torchvision, staged
 from xaihub.planning import STARTER_FOLDER, Limits, Plan, preflight, refuse_parameters, refuse_stored
@@ -40,11 +41,13 @@ def load_classifier(
         repo_id_or_folder: see `preflight`, or the plan that it made.
         target_layer: a module's name; None to let it be chosen.
         activation: "softmax", "sigmoid" or "none", as `Classifier.from_module` takes it; None for what its files say.
+        local: as in `preflight`; for a visitor a pass that is beyond `PassLimits` is refused, else it is told.
         progress: is told how far the download is, and may stop it.
 
     Raises:
         HubError: the files cannot be had.
         UnsupportedModelError: it is not a classifier that can be explained here, and what would be.
+        TooLargeError: a pass of it costs more than a visitor may spend.
         TargetLayerError: there is no layer of the name given.
     """
     plan = repo_id_or_folder
@@ -58,11 +61,12 @@ def load_classifier(
         "target_layer": target_layer,
         "activation": activation,
         "facts": {"licence": plan.licence, "task": plan.task},
+        "limits": None if local else PassLimits.from_environment(),
     }
-    if plan.repo_id.startswith("torchvision/"):
-        return _load_published(plan, details, progress)
     folder = fetch_planned(plan, token=token, progress=progress)
     progress(1.0, "Choosing the target layer")
+    if plan.repo_id.startswith("torchvision/"):
+        return _load_published(plan, folder, details)
     family = FAMILIES[plan.family]
     with staged(folder, plan.files, plan.config, family, plan.repo_id) as (stage, config):
         return family.load(stage, config, details)
@@ -77,6 +81,8 @@ def fetch_planned(plan: Plan, *, token: hub.Token = None, progress: Progress = s
     """
     if plan.folder is not None:
         return plan.folder
+    if plan.repo_id.startswith("torchvision/"):
+        return fetch_checked(plan.files[0], cache_folder() / "torchvision", progress=progress).parent
     if plan.listing is None:
         assert plan.repo is not None  # noqa: S101  a folder, a listing or a repository, by construction
         return hub.fetch(plan.repo, plan.files, token=token, progress=progress)
@@ -87,8 +93,7 @@ def fetch_planned(plan: Plan, *, token: hub.Token = None, progress: Progress = s
     return folder
 
 
-def _load_published(plan: Plan, details: dict[str, Any], progress: Progress) -> Classifier:
+def _load_published(plan: Plan, folder: Path, details: dict[str, Any]) -> Classifier:
     name = plan.repo_id.removeprefix("torchvision/")
-    _, weights = from_torchvision.torchvision_published(name)
-    file = fetch_checked(plan.files[0], cache_folder() / "torchvision", progress=progress)
-    return from_torchvision.load_torchvision_published(name, weights, file, details)
+    url, weights = from_torchvision.torchvision_published(name)
+    return from_torchvision.load_torchvision_published(name, weights, folder / url.rsplit("/", 1)[-1], details)

@@ -191,6 +191,15 @@ class Query:
         with tap(self.classifier) as run:
             return run(self.view.pixels)
 
+    def at_once(self, most: int, *, graph: bool = False) -> int:
+        """How many altered images go through the network together: `most`, or as many as its memory allows.
+
+        Args:
+            graph: whether a gradient to their pixels is taken.
+        """
+        height, width = self.view.pixels.shape[2:]
+        return self.classifier.at_once(most, (height, width), graph=graph)
+
     @property
     def batch(self) -> Batch:
         """What an embedder may look at."""

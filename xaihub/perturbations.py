@@ -55,7 +55,7 @@ def _seen_through(query: Query) -> Iterator[Tensor]:
     Corners on corners, as in pytorch-grad-cam; torch-cam scales first and so has other masks.
     """
     pixels = query.view.pixels
-    for maps in query.activations.split(BATCH):
+    for maps in query.activations.split(query.at_once(BATCH)):
         masks = interpolate(maps[:, None], pixels.shape[2:], mode="bilinear", align_corners=True)
         low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
         yield pixels * ((masks - low) / (high - low + 1e-8))
@@ -99,7 +99,7 @@ def _without_each_channel(query: Query) -> Tensor:
     counts = [layer.view.channels for layer in query.passed.layers]
     starts = [sum(counts[:i]) for i in range(len(counts))]
     total, places = len(query.activations), query.activations[0].numel()
-    size = max(1, min(total, ELEMENTS // (total * places)))
+    size = query.at_once(max(1, min(total, ELEMENTS // (total * places))))
     logits = []
     for some in torch.arange(total, device=query.activations.device).split(size):
         query.progress(int(some[0]) / total, f"Ablation-CAM: {int(some[0])} of {total} channels")
@@ -204,7 +204,7 @@ def _rise(query: Query) -> Tensor:
 
 def _under(query: Query, masks: Masks) -> Iterator[Tensor]:
     pixels = query.view.pixels
-    for some in slices(len(masks.grids), BATCH):
+    for some in slices(len(masks.grids), query.at_once(BATCH)):
         yield pixels * masks.enlarged(some)[:, None].to(pixels)
 
 
@@ -263,7 +263,7 @@ def _occlusion(query: Query) -> Tensor:
 
 def _with_window(query: Query, covered: list[tuple[int, int, int, int]]) -> Iterator[Tensor]:
     pixels = query.view.pixels
-    for some in slices(len(covered), BATCH):
+    for some in slices(len(covered), query.at_once(BATCH)):
         batch = pixels.repeat(len(covered[some]), 1, 1, 1)
         for picture, (top, left, bottom, right) in zip(batch, covered[some], strict=True):
             picture[:, top:bottom, left:right] = 0

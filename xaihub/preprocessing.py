@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from xaihub.progress import checkpoint
 from xaihub.records import Box
 
 __all__ = ["Transform", "View"]
@@ -64,6 +65,7 @@ class Transform:
         Raises:
             ValueError: the function gave something else.
         """
+        checkpoint()
         pixels = self.function(picture)
         if not torch.is_tensor(pixels) or pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
             shape = tuple(pixels.shape) if torch.is_tensor(pixels) else type(pixels).__name__

@@ -1,5 +1,10 @@
-"""How long work says how far it is, and how it is stopped: one function, called often."""
+"""How long work says how far it is, and how it is stopped: one function, called often.
 
+Between two calls of it a thread may be stopped, too: whoever runs work says what ends it (`checking`), and loops,
+downloads and the layers of a running network (`hooks.between_layers`) ask (`checkpoint`).
+"""
+
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,9 +12,51 @@ from typing import Any
 
 from xaihub.errors import CancelledError
 
-__all__ = ["Pace", "Progress", "part", "quietly", "silent", "until"]
+__all__ = ["Pace", "Progress", "checking", "checkpoint", "part", "quietly", "silent", "until", "waiting"]
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], stage in words; raises CancelledError to stop
+Check = Callable[[], None]  # raises CancelledError to stop
+
+
+class _Thread(threading.local):
+    """What ends the work of this thread, and the seconds that it has spent waiting for its turn."""
+
+    checks: tuple[Check, ...] = ()
+    waited = 0.0
+
+
+_THREAD = _Thread()
+
+
+def checkpoint() -> None:
+    """Raise CancelledError if the work of this thread was stopped or its time is over; costs next to nothing."""
+    for check in _THREAD.checks:
+        check()
+
+
+@contextmanager
+def checking(check: Check) -> Iterator[None]:
+    """While open, each `checkpoint` on this thread asks `check` as well."""
+    _THREAD.checks = (*_THREAD.checks, check)
+    try:
+        yield
+    finally:  # of a generator this may be another thread, which has other checks
+        _THREAD.checks = tuple(each for each in _THREAD.checks if each is not check)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """While open, no time limit of this thread's work runs down."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        _THREAD.waited += time.monotonic() - began
+
+
+def _clock() -> float:
+    """Seconds of this thread's work, without those that it waited."""
+    return time.monotonic() - _THREAD.waited
 
 
 def silent(share: float, stage: str) -> None:
@@ -54,19 +101,26 @@ def quietly(logging: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def until(seconds: float, progress: Progress, what: str) -> Progress:
-    """The same progress, which stops the work once so many seconds have passed.
+@contextmanager
+def until(seconds: float, progress: Progress, what: str) -> Iterator[Progress]:
+    """While open, the work of this thread is stopped once so many seconds have passed; gives the same progress.
+
+    Seconds that it waits for its turn do not count.
 
     Raises:
-        CancelledError: from the returned function, when called after the time limit.
+        CancelledError: from a `checkpoint` or the given progress, after the time limit.
     """
-    end = time.monotonic() + seconds
+    end = _clock() + seconds
 
-    def watched(share: float, stage: str) -> None:
-        if time.monotonic() > end:
+    def check() -> None:
+        if _clock() > end:
             raise CancelledError(
                 f"{what} took longer than the limit of {seconds:.0f} s on this host. Try something smaller."
             )
+
+    def watched(share: float, stage: str) -> None:
+        check()
         progress(share, stage)
 
-    return watched
+    with checking(check):
+        yield watched

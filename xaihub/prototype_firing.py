@@ -56,7 +56,7 @@ class Firing:
 
 
 Run = Callable[[Tensor], Tensor]  # pixels (N, 3, H, W) -> similarity maps (N, n, h, w) of the prototypes asked about
-Maker = Callable[[Run, PrototypeLayer, Tensor, Progress], Tensor]
+Maker = Callable[[Run, PrototypeLayer, Tensor, Progress, int], Tensor]  # the last: images at once, with a graph
 
 
 def fires(
@@ -85,7 +85,8 @@ def fires(
     network = prototypes_of(classifier).network
     pixels = pixels.to(classifier.device)
     with torch.enable_grad(), evaluating(classifier.module, classifier.lock):
-        raw = FIRINGS[how](_run(network, prototypes), network.head, pixels, progress).detach().cpu()
+        batch = classifier.at_once(_BATCH, (pixels.shape[2], pixels.shape[3]), graph=True)
+        raw = FIRINGS[how](_run(network, prototypes), network.head, pixels, progress, batch).detach().cpu()
     size = (pixels.shape[2], pixels.shape[3])
     return Firing(shown(raw, size, CLIP if how == "smoothgrad" else 0.0), raw)
 
@@ -125,13 +126,13 @@ def similarity(head: PrototypeLayer, similarities: Tensor) -> Tensor:
     return places.topk(min(head.settings.pooled, places.shape[2]), dim=2).values.mean(2)
 
 
-def _upsampled(run: Run, _head: PrototypeLayer, pixels: Tensor, _progress: Progress) -> Tensor:
+def _upsampled(run: Run, _head: PrototypeLayer, pixels: Tensor, _progress: Progress, _batch: int) -> Tensor:
     """(n, h, w), the similarity map, as ProtoPNet draws it (Chen et al., 2019, section 2.4)."""
     with torch.no_grad():
         return run(pixels)[0]
 
 
-def _cells(run: Run, head: PrototypeLayer, pixels: Tensor, _progress: Progress) -> Tensor:
+def _cells(run: Run, head: PrototypeLayer, pixels: Tensor, _progress: Progress, _batch: int) -> Tensor:
     """(n, h, w), the similarity of the places that are counted; zero at all others. It adds up to their mean."""
     with torch.no_grad():
         places = run(pixels)[0].flatten(1)
@@ -140,7 +141,7 @@ def _cells(run: Run, head: PrototypeLayer, pixels: Tensor, _progress: Progress) 
     return counted.view_as(run(pixels)[0])
 
 
-def _smoothgrad(run: Run, head: PrototypeLayer, pixels: Tensor, progress: Progress) -> Tensor:
+def _smoothgrad(run: Run, head: PrototypeLayer, pixels: Tensor, progress: Progress, batch: int) -> Tensor:
     """(n, H, W), SmoothGrad (Smilkov et al., 2017, eq. 1) of the similarity, squared, where the places are like it.
 
     Gradients alone are large at every edge: spread over small parts and multiplied with the enlarged similarity map,
@@ -149,7 +150,7 @@ def _smoothgrad(run: Run, head: PrototypeLayer, pixels: Tensor, progress: Progre
     generator = torch.Generator().manual_seed(0)
     spread = NOISE * float(pixels.max() - pixels.min())
     total: Tensor | float = 0.0
-    for some in slices(COPIES, _BATCH):
+    for some in slices(COPIES, batch):
         drawn = torch.randn((some.stop - some.start, *pixels.shape[1:]), generator=generator).to(pixels)
         leaf = (pixels + spread * drawn).requires_grad_()
         asked = similarity(head, run(leaf)).sum(0)
@@ -159,7 +160,7 @@ def _smoothgrad(run: Run, head: PrototypeLayer, pixels: Tensor, progress: Progre
             (gradient,) = torch.autograd.grad(one, [leaf], retain_graph=True)
             found.append((gradient**2).sum((0, 1)))
         total = total + torch.stack(found)
-    like = enlarged(_upsampled(run, head, pixels, progress).relu(), (pixels.shape[2], pixels.shape[3]))
+    like = enlarged(_upsampled(run, head, pixels, progress, batch).relu(), (pixels.shape[2], pixels.shape[3]))
     return _spread(torch.as_tensor(total) / COPIES) * like
 
 

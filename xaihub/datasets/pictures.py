@@ -15,6 +15,7 @@ from PIL import Image
 
 from xaihub.errors import DatasetError, PictureError
 from xaihub.images import open_picture
+from xaihub.progress import checkpoint
 
 __all__ = [
     "Get", "LabelledPictures", "Row", "Source", "draw", "drawn", "from_pairs", "in_order", "refuse_unknown_labels",
@@ -91,6 +92,7 @@ class LabelledPictures:
             pending: deque[Future[T]] = deque()
             ahead = iter(self.sources)
             for key, label, _ in self.sources:
+                checkpoint()
                 for _, _, get in islice(ahead, _AHEAD - len(pending)):
                     pending.append(pool.submit(work, get))
                 try:

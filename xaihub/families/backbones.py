@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from xaihub.costs import PassLimits
 from xaihub.errors import UnsupportedModelError, shorten
 from xaihub.families.base import Config, building, huge_pictures
 from xaihub.families.cleaning import leads_elsewhere
@@ -98,9 +99,18 @@ def _reason(config: Config, words: bool) -> str:
 
 
 def load_tower(
-    folder: Path, config: Config, where: str, *, words: bool = False, device: str | torch.device | None = None
+    folder: Path,
+    config: Config,
+    where: str,
+    *,
+    words: bool = False,
+    device: str | torch.device | None = None,
+    limits: PassLimits | None = None,
 ) -> Tower:
     """The network of a folder, in float32 and eval mode, without its head and, unless for words, the half that reads.
+
+    Args:
+        limits: what a pass may cost; None for any.
 
     Raises:
         UnsupportedModelError: it cannot be built, a part of it would be random, or its pixels cannot be had.
@@ -129,6 +139,8 @@ def load_tower(
         )
         pool = _pooling(module, bool(spared))
         tower = Tower(module, processor, pool, _kind(module), where, seeing, tokenizer)
+        if limits is not None:
+            tower.check_cost(limits)
         _try(tower)
     return tower
 

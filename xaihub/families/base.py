@@ -29,6 +29,7 @@ from xaihub.errors import (
 )
 from xaihub.families.bounds import Allowance, faulty_numbers
 from xaihub.families.name_files import name_files, names_beside
+from xaihub.families.resizing import MOST_RESIZED
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.registry import Registry
 
@@ -139,7 +140,8 @@ def huge_pictures(settings: Any, key: str = "") -> str:
         return reason
     if isinstance(settings, Mapping | list | tuple):
         parts = settings.items() if isinstance(settings, Mapping) else [("", value) for value in settings]
-        return next(filter(None, (huge_pictures(value, f"{key} {name}".strip()[-100:]) for name, value in parts)), "")
+        inside = next(filter(None, (huge_pictures(value, f"{key} {name}".strip()[-100:]) for name, value in parts)), "")
+        return inside or (_crops_much(settings) if not key and isinstance(settings, Mapping) else "")
     if not isinstance(settings, int | float) or isinstance(settings, bool):
         return ""
     if key.endswith("crop_pct"):
@@ -147,6 +149,28 @@ def huge_pictures(settings: Any, key: str = "") -> str:
     if settings > MOST_EDGE and re.search("size|crop|edge|resize|input", key):
         return f"asks for pictures of {settings} pixels a side ({key}); at most {MOST_EDGE} are given here."
     return ""
+
+
+def _crops_much(settings: Config) -> str:
+    """The same of pictures that are resized to far more than is kept of them; "" if none is."""
+    found = dict(_numbers(settings))
+    share = min((value for key, value in found.items() if key.endswith("crop_pct") and value > 0), default=1.0)
+    edge = max((value for key, value in found.items() if re.search("size|edge", key) and "patch" not in key), default=0)
+    if share >= 1 or (edge / share) ** 2 <= MOST_RESIZED:
+        return ""
+    return (
+        f"resizes its pictures to {edge / share:,.0f} pixels a side (size {edge:,.0f}, crop_pct {share:g}); at most"
+        f" {MOST_RESIZED**0.5:,.0f} are made here."
+    )
+
+
+def _numbers(settings: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in it, with the keys that lead to it."""
+    if isinstance(settings, Mapping | list | tuple):
+        for name, value in settings.items() if isinstance(settings, Mapping) else enumerate(settings):
+            yield from _numbers(value, f"{key} {name}" if isinstance(settings, Mapping) else f"{key}.{name}")
+    elif isinstance(settings, int | float) and not isinstance(settings, bool):
+        yield key, float(settings)
 
 
 def _many_patches(settings: Config) -> str:

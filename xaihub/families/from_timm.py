@@ -22,6 +22,7 @@ from xaihub.families.base import (
 )
 from xaihub.families.cleaning import TIMM_PREPROCESSING
 from xaihub.families.name_files import names_beside
+from xaihub.families.resizing import steps_check
 from xaihub.preprocessing import Preprocess
 
 __all__ = ["asks_for_more", "load_timm"]
@@ -132,8 +133,10 @@ def _timm_transform(module: nn.Module, config: Config, clean: Config) -> Preproc
     if channels == 1:
         settings |= {name: [sum(settings[name]) / len(settings[name])] for name in ("mean", "std")}
     steps = create_transform(**{**settings, "input_size": (channels, *size)}, is_training=False)
+    fits = steps_check(steps.transforms)
 
     def preprocess(picture: Image.Image) -> Tensor:
+        fits(picture.size)
         return steps(picture.convert("L") if channels == 1 else picture)
 
     preprocess.__doc__ = f"resize and crop to {size[1]} x {size[0]}, {settings['interpolation']}"

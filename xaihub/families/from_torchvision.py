@@ -21,6 +21,7 @@ from xaihub.families.base import (
     refuse_unfit,
     unusable,
 )
+from xaihub.families.resizing import resize_check, steps_check
 from xaihub.preprocessing import Preprocess
 from xaihub.registry import nearest_name
 
@@ -110,8 +111,10 @@ def load_torchvision_published(name: str, weights: Any, file: Path, details: dic
     module = models.get_model(name, weights=None, **_published_options(name))
     module.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     preset = weights.transforms()
+    fits = resize_check({"shortest_edge": max(preset.resize_size)})
 
     def preprocess(picture: Image.Image) -> Tensor:
+        fits(picture.size)
         return preset(picture)
 
     preprocess.__doc__ = f"resize to {preset.resize_size[0]}, centre crop {preset.crop_size[0]}"
@@ -161,8 +164,10 @@ def _torchvision_transform(config: Config, notices: list[str]) -> Preprocess:
             transforms.Normalize(config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD),
         ]
     )
+    fits = steps_check(steps.transforms)
 
     def preprocess(picture: Image.Image) -> Tensor:
+        fits(picture.size)
         return torch.as_tensor(steps(picture))
 
     preprocess.__doc__ = how

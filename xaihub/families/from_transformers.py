@@ -33,6 +33,7 @@ from xaihub.families.base import (
 from xaihub.families.cleaning import clean_config, leads_elsewhere
 from xaihub.families.from_timm import asks_for_more
 from xaihub.families.naflex import Naflex, unpatched
+from xaihub.families.resizing import resize_check
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.progress import quietly
 
@@ -296,7 +297,10 @@ def _transformers_transform(folder: Path, config: Any, notices: list[str]) -> Pr
 
 
 def _processor_function(processor: Any, channels: int) -> Preprocess:
+    fits = resize_check(getattr(processor, "size", None), getattr(processor, "crop_pct", None))
+
     def pixels_of(picture: Image.Image) -> Tensor:
+        fits(picture.size)
         processed = processor(images=picture, return_tensors="pt")
         pixels = unpatched(processed)[None] if "spatial_shapes" in processed else processed["pixel_values"]
         if pixels.ndim != 4 or len(pixels) != 1:

@@ -2,15 +2,17 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from xaihub.costs import PassLimits, pass_cost, refuse_beyond
 from xaihub.errors import XaihubError
+from xaihub.families.resizing import resize_check
 
 __all__ = ["Tower", "mean", "pooler_output"]
 
@@ -51,12 +53,28 @@ class Tower:
         return self._forward({name: torch.cat([inputs[name] for inputs in each]) for name in each[0]})
 
     def _prepared(self, picture: Image.Image) -> dict[str, Tensor]:
+        resize_check(getattr(self.processor, "size", None), getattr(self.processor, "crop_pct", None))(picture.size)
         processed = self.processor(images=picture.convert("RGB"), return_tensors="pt")
         return {name: processed[name].to(self.module.device) for name in _INPUTS if name in processed}
 
     def _forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        see = getattr(self.module, "get_image_features", self.module)
+        return self._vectors(self.module, inputs)
+
+    def _vectors(self, network: Any, inputs: dict[str, Tensor]) -> Tensor:
+        see = getattr(network, "get_image_features", network)
         return self.pool(see(**inputs)).flatten(1)
+
+    def check_cost(self, limits: PassLimits) -> None:
+        """Raise TooLargeError if the pass of an image costs more than these limits allow; told without running it."""
+        inputs = self._prepared(Image.new("RGB", (64, 48), "grey"))
+        others = {name: value for name, value in inputs.items() if name != "pixel_values"}
+
+        def see(network: nn.Module, pixels: Tensor) -> Tensor:
+            return self._vectors(network, {"pixel_values": pixels, **others})
+
+        cost = pass_cost(self.module, see, inputs["pixel_values"])
+        if cost is not None:  # no gradient is taken here
+            refuse_beyond(replace(cost, opening=cost.ungraded), limits, self.where)
 
     def read(self, texts: Sequence[str]) -> Tensor:
         """(N, K) of N texts, each of length one, in the space of `see`.

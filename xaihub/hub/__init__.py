@@ -6,6 +6,7 @@ looking.py       what a repository holds, and which there are
 remembering.py   what was seen of it before, for when the Hub does not answer
 tensors.py       what its weights hold, by their headers
 fetching.py      its files
+room.py          room on the disk: which of them go again
 cardfiles.py     cards: a head of YAML and a text
 destination.py   whether a token may publish there, and what is there already
 parcels.py       which files of a folder are published, and which of them differ
@@ -23,10 +24,12 @@ from xaihub.hub.parcels import planned
 from xaihub.hub.publishing import publish
 from xaihub.hub.refusals import RepoType, Token
 from xaihub.hub.repos import Repo, page
+from xaihub.hub.room import Disk, missing_bytes, repo_folder
 from xaihub.hub.spaces import SpaceSettings, space_secret_names, space_variables
 from xaihub.hub.tensors import tensor_headers
 
 __all__ = [
+    "Disk",
     "Keeper",
     "Repo",
     "RepoType",
@@ -42,6 +45,7 @@ __all__ = [
     "is_repo_id",
     "look",
     "may_write",
+    "missing_bytes",
     "model_index",
     "open_remote",
     "own_file",
@@ -50,6 +54,7 @@ __all__ = [
     "publish",
     "read_json",
     "refuse_large_files",
+    "repo_folder",
     "search_models",
     "space_secret_names",
     "space_variables",

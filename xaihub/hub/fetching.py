@@ -11,7 +11,7 @@ from xaihub.hub.checking import damaged_here, fault_of
 from xaihub.hub.refusals import Token, explained
 from xaihub.hub.remembering import remember
 from xaihub.hub.repos import Repo
-from xaihub.progress import Progress, silent
+from xaihub.progress import Progress, checkpoint, silent
 
 __all__ = ["card_as_read", "fetch", "open_remote", "own_file", "read_json", "refuse_large_files"]
 
@@ -167,6 +167,7 @@ def _bar(report: Callable[[int], None]) -> type:
 
         def update(self, step: float | None = 1) -> None:
             self.n += int(step or 0)
+            checkpoint()
             report(self.n)
 
         def __enter__(self) -> "Bar":

@@ -1,18 +1,21 @@
 """`/explain`, for programs: the same question, answered as JSON and files."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
 from xaihub.errors import CancelledError, XaihubError, log_failure
-from xaihub.progress import silent
+from xaihub.progress import Progress, silent
 from xaihub.ui.desk import Asked, Desk, Question
 from xaihub.ui.desk_examples import CHANGE
 from xaihub.ui.desk_trust import with_card
 from xaihub.ui.downloads import evidence_zip
 from xaihub.ui.picture import picture_box
+from xaihub.ui.stopping import Stops
+from xaihub.ui.wiring import visitor
 from xaihub.ui.words import BROKEN
 
 __all__ = ["add_api"]
@@ -45,16 +48,28 @@ def add_api(desk: Desk) -> None:
         button = gr.Button("explain")
 
     def explain(
-        picture: Any, model: str, target: str, method: str, references: str, against: str = "", layer: str = ""
+        picture: Any,
+        model: str,
+        target: str,
+        method: str,
+        references: str,
+        request: gr.Request,
+        against: str = "",
+        layer: str = "",
     ) -> tuple[Any, ...]:
+        def work(report: Progress) -> Iterator[Asked]:
+            asked = list(desk.answer(question, report))[-1]
+            if question.method == CHANGE and desk.lacks_change(asked):
+                asked = desk.smallest_change(asked, report)
+            with suppress(CancelledError):  # at the time limit: the answer says that it was not checked
+                asked = desk.trusted(asked) if desk.lacks_trust(asked) and desk.is_checked_soon(asked) else asked
+            yield asked
+
         try:
             limit = desk.settings.embed_pictures
             question = Question(picture or b"", model, references, limit, target, against, method.strip(), layer)
-            asked = list(desk.answer(question, silent))[-1]
-            if question.method == CHANGE and desk.lacks_change(asked):
-                asked = desk.smallest_change(asked)
-            with suppress(CancelledError):  # at the time limit: the answer says that it was not checked
-                asked = desk.trusted(asked) if desk.lacks_trust(asked) and desk.is_checked_soon(asked) else asked
+            who = visitor(request, desk.settings.proxies_in_front)
+            asked = list(Stops(desk.turns).run(who, work, silent))[-1]  # several of one visitor do not end each other
             return record(asked), overlay(asked), evidence_zip(asked, shown[2].GRADIO_CACHE)
         except XaihubError as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -68,7 +83,7 @@ def add_api(desk: Desk) -> None:
         shown,
         api_name="explain",
         api_description=DESCRIPTION,
-        concurrency_limit=1,
+        concurrency_limit=None,  # whose turn it is: see turns.py
         concurrency_id="model",
     )
 

@@ -16,10 +16,13 @@ from xaihub.ui.desk_examples import Examples
 from xaihub.ui.desk_references import embed_again, references_for
 from xaihub.ui.desk_shown import example_map
 from xaihub.ui.desk_words import reader_of, seen_by
+from xaihub.ui.disk import HostDisk
+from xaihub.ui.memory import trim
 from xaihub.ui.pace import is_slow
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf, classifier_bytes, embedder_bytes, references_bytes
 from xaihub.ui.tokens import token_for
+from xaihub.ui.turns import Turns, lane, staying
 from xaihub.ui.words import named_class
 
 if TYPE_CHECKING:
@@ -43,13 +46,16 @@ class Desk(Examples):
         self.classifiers: Shelf[Classifier] = Shelf(settings.memory_megabytes * 2**20, classifier_bytes, self._forget)
         self.references: Shelf[ReferenceSet] = Shelf(settings.references_megabytes * 2**20, references_bytes)
         self.embedders: Shelf[Embedder] = Shelf(settings.embedders_megabytes * 2**20, embedder_bytes, self._unsee)
+        self.turns = Turns(settings.queue, settings.queue_each, settings.asks_per_minute, settings.short_seconds)
+        self.disk = HostDisk(settings)
         self._loading = threading.Lock()
 
     def look(self, model: str, token: str) -> "Plan":
         """The plan for a classifier, asked with this visitor's token, also for one that is in memory already."""
         from xaihub.loading import preflight
 
-        return preflight(model, token=token_for("model", model, token, self.settings), local=False)
+        with self.disk.looking("model", model):
+            return preflight(model, token=token_for("model", model, token, self.settings), local=False)
 
     def loaded(self, plan: "Plan") -> "Classifier | None":
         return self.classifiers.get((plan.repo_id, plan.revision))
@@ -60,14 +66,16 @@ class Desk(Examples):
 
         known = self.loaded(plan)
         if known is not None:
+            self.disk.touch(plan)
             return known
         asks_with = token_for("model", plan.repo_id, token, self.settings)
-        limited = until(self.settings.download_seconds, progress, f"Downloading {plan.repo_id}")
-        if plan.repo is not None or plan.listing is not None:  # torchvision's own are fetched as they are built
-            fetch_planned(plan, token=asks_with, progress=limited)
-        with self._turn(limited):
-            built = self.loaded(plan) or load_classifier(plan, token=asks_with, local=False, progress=limited)
-            return self.classifiers.put((plan.repo_id, plan.revision), built)
+        what = f"Downloading {plan.repo_id}"
+        with until(self.settings.download_seconds, progress, what) as limited, self.disk.room(plan):
+            with lane("fetch"):
+                fetch_planned(plan, token=asks_with, progress=limited)
+            with self._turn(limited):
+                built = self.loaded(plan) or load_classifier(plan, token=asks_with, local=False, progress=limited)
+                return self.classifiers.put((plan.repo_id, plan.revision), built)
 
     def embedder(self, name: str, token: str, progress: Progress, *, words: bool = False) -> "Embedder":
         """What looks alike to a network of the Hub, or to none; the Hub is asked with this visitor's token each time.
@@ -82,7 +90,8 @@ class Desk(Examples):
         if name in EMBEDDERS:
             return EMBEDDERS[name]
         asks_with = token_for("model", name, token, self.settings)
-        plan = plan_embedder(name, token=asks_with, local=False, words=words)
+        with self.disk.looking("model", name.partition("@")[0]):
+            plan = plan_embedder(name, token=asks_with, local=False, words=words)
         key, reading = ((plan.repo_id, plan.revision, reads) for reads in (words, True))
 
         def held() -> "Embedder | None":
@@ -90,12 +99,15 @@ class Desk(Examples):
 
         known = held()
         if known is not None:
+            self.disk.touch(plan)
             return known
-        limited = until(self.settings.download_seconds, progress, f"Downloading {plan.repo_id}")
-        fetch_planned(plan, token=asks_with, progress=limited)
-        with self._turn(limited):
-            loaded = held() or load_embedder(plan, token=asks_with, local=False, words=words, progress=limited)
-            return self.embedders.put(reading if getattr(loaded, "reads_words", False) else key, loaded)
+        what = f"Downloading {plan.repo_id}"
+        with until(self.settings.download_seconds, progress, what) as limited, self.disk.room(plan):
+            with lane("fetch"):
+                fetch_planned(plan, token=asks_with, progress=limited)
+            with self._turn(limited):
+                loaded = held() or load_embedder(plan, token=asks_with, local=False, words=words, progress=limited)
+                return self.embedders.put(reading if getattr(loaded, "reads_words", False) else key, loaded)
 
     @contextmanager
     def _turn(self, progress: Progress) -> Iterator[None]:
@@ -103,14 +115,15 @@ class Desk(Examples):
         while not self._loading.acquire(timeout=0.2):
             progress(0.0, "Waiting for another network to load")
         try:
-            yield
+            with staying():  # whoever moved to another queue here would keep all others from loading
+                yield
         finally:
             self._loading.release()
 
     def answer(self, question: Question, progress: Progress) -> Iterator[Asked]:
         """The heatmap as soon as it is there, then the same with its examples."""
         asked = self.begin(question, progress)
-        asked = self._settled(self._main(self._watched(asked, part(progress, 0.65, 0.9))))
+        asked = self._watched(asked, part(progress, 0.65, 0.9))
         yield asked
         if question.references.strip():
             slow = is_slow(asked.method, self._query(asked).classifier)
@@ -162,7 +175,7 @@ class Desk(Examples):
         if "method" in changes:
             about["map"] = METHODS[changes["method"]].name
         draft = self._draft(asked, choices=asked.choices | changes)
-        draft = self._settled(self._main(self._watched(draft, progress, **about)))
+        draft = self._watched(draft, progress, **about)
         progress(1.0, "Drawing")
         return self._rows(draft) if draft.references is not None else draft
 
@@ -191,6 +204,7 @@ class Desk(Examples):
         for asked in list(self._asked):
             if asked.query is not None and asked.query.classifier.module is classifier.module:
                 asked.query = None
+        trim()
 
 
 def _at_layer(classifier: "Classifier", name: str) -> "Classifier":

@@ -74,10 +74,10 @@ class AuditDesk:
             progress(0.01, f"Checking {question.model}")
             plan = self.desk.look(question.model, question.token)
             classifier = self.desk.classifier(plan, question.token, part(progress, 0.02, 0.3))
-        limited = until(self.desk.settings.embed_seconds, part(progress, 0.3, 1.0), "The audit")
-        pictures, others = self._pictures(question.dataset, question.limit, question.token, part(limited, 0.0, 0.1))
-        trials = min(TRIALS, max(FEWEST, question.limit // 2))
-        found = audit(pictures, classifier, others=others, trials=trials, progress=part(limited, 0.1, 1.0))
+        with until(self.desk.settings.embed_seconds, part(progress, 0.3, 1.0), "The audit") as limited:
+            pictures, others = self._pictures(question.dataset, question.limit, question.token, part(limited, 0.0, 0.1))
+            trials = min(TRIALS, max(FEWEST, question.limit // 2))
+            found = audit(pictures, classifier, others=others, trials=trials, progress=part(limited, 0.1, 1.0))
         yield Audited(plan, question.dataset, question.limit, found)
 
     def explained(self, audited: Audited, key: str, token: str, progress: Progress) -> Iterator[Asked]:

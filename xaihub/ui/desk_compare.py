@@ -106,17 +106,17 @@ def compare(desk: Desk, question: Comparison, progress: Progress, earlier: Seque
         asked.append(
             desk.begin(ask, part(progress, 0.4 * i / len(names), 0.4 * (i + 1) / len(names)), (*earlier, *asked))
         )
-    whole = until(desk.settings.compare_seconds, part(progress, 0.4, 1.0), "The comparison")
-    wanted = _wanted(question, asked)
-    compared = Compared(question.vary, [], asked)
-    for i, (one, method, target, title) in enumerate(wanted):
-        if compared.cells and one.query is not None and is_slow(method, one.query.classifier):
-            yield _measured(compared)
-        whole(i / len(wanted), title)
-        compared.cells.append(
-            _cell(desk, one, method, target, title, part(whole, i / len(wanted), (i + 1) / len(wanted)))
-        )
-    yield _measured(compared)
+    with until(desk.settings.compare_seconds, part(progress, 0.4, 1.0), "The comparison") as whole:
+        wanted = _wanted(question, asked)
+        compared = Compared(question.vary, [], asked)
+        for i, (one, method, target, title) in enumerate(wanted):
+            if compared.cells and one.query is not None and is_slow(method, one.query.classifier):
+                yield _measured(compared)
+            whole(i / len(wanted), title)
+            compared.cells.append(
+                _cell(desk, one, method, target, title, part(whole, i / len(wanted), (i + 1) / len(wanted)))
+            )
+        yield _measured(compared)
 
 
 def _checked(question: Comparison) -> Comparison:
@@ -174,14 +174,14 @@ def _cell(desk: Desk, asked: Asked, method: str, target: int | None, title: str,
 
     if asked.query is None:
         raise XaihubError("These two models do not fit into this host's memory together. Compare smaller ones.")
-    limited = until(desk.settings.compute_seconds, progress, METHODS[method].title)
-    draft = replace(asked, query=asked.query.about(target=target, map=method, progress=limited))
-    try:
-        shown = desk.show(draft, method)
-    except CancelledError:
-        raise
-    except XaihubError as error:
-        shown = Shown((), (str(error),))
+    with until(desk.settings.compute_seconds, progress, METHODS[method].title) as limited:
+        draft = replace(asked, query=asked.query.about(target=target, map=method, progress=limited))
+        try:
+            shown = desk.show(draft, method)
+        except CancelledError:
+            raise
+        except XaihubError as error:
+            shown = Shown((), (str(error),))
     explained = draft.query.target if draft.query else 0
     explanation = replace(asked.explanation, target=explained, evidence={method: shown.evidence})
     return Cell(title, method, explanation, shown, METHODS[method].cost(asked.query.classifier))

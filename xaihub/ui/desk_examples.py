@@ -63,10 +63,10 @@ class Examples(Trusting):
         from xaihub import METHODS
 
         title = METHODS[CHANGE].title
-        limited = until(self.settings.compute_seconds, progress, title)
-        limited(0.0, f"{title}: asking the classifier about pictures with a few cells of another")
-        draft = self._draft(asked, query=self._query(asked).about(progress=limited))
-        found = self._shown(draft, CHANGE, _about(draft))
+        with until(self.settings.compute_seconds, progress, title) as limited:
+            limited(0.0, f"{title}: asking the classifier about pictures with a few cells of another")
+            draft = self._draft(asked, query=self._query(asked).about(progress=limited))
+            found = self._shown(draft, CHANGE, _about(draft))
         for one in found.evidence:
             self.pace.passed(self._query(draft).classifier, int(one.facts.get("forwards") or 0), found.seconds)
         return self._settled(self._with(draft, {CHANGE: found}))

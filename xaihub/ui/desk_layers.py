@@ -103,9 +103,10 @@ class LayersDesk:
         classifier = self.desk.loaded(explored.plan)
         if classifier is None:
             raise XaihubError("This model was put away to make room for others. Press Explore again.")
-        until(self.desk.settings.compute_seconds, progress, "The strip")(0.2, "Looking through the layers")
         choices = explored.choices | changes
-        again = self._strip(classifier, explored.plan, explored.picture, choices)
+        with until(self.desk.settings.compute_seconds, progress, "The strip") as limited:
+            limited(0.2, "Looking through the layers")
+            again = self._strip(classifier, explored.plan, explored.picture, choices)
         return replace(again, shown=explored.shown, trouble=explored.trouble, planes=explored.planes)
 
     def laid_out(self, explored: Explored, projection: str, progress: Progress = silent) -> Explored:
@@ -120,14 +121,14 @@ class LayersDesk:
         if explored.shown is None:
             return explored
         if projection not in explored.planes:
-            limited = until(self.desk.settings.embed_seconds, progress, entry.title)
-            if entry.module and entry.module not in sys.modules:
-                limited(0.0, f"Loading {entry.package}: the first time takes a while")
-            vectors, queries = explored.shown.embedded.vectors, explored.strip.vectors
-            planes = []
-            for i, (rows, query) in enumerate(zip(vectors, queries, strict=True)):
-                planes.append(project(projection, rows.numpy(), query.numpy()))
-                limited((i + 1) / len(vectors), f"{entry.title} of layer {i + 1} of {len(vectors)}")
+            with until(self.desk.settings.embed_seconds, progress, entry.title) as limited:
+                if entry.module and entry.module not in sys.modules:
+                    limited(0.0, f"Loading {entry.package}: the first time takes a while")
+                vectors, queries = explored.shown.embedded.vectors, explored.strip.vectors
+                planes = []
+                for i, (rows, query) in enumerate(zip(vectors, queries, strict=True)):
+                    planes.append(project(projection, rows.numpy(), query.numpy()))
+                    limited((i + 1) / len(vectors), f"{entry.title} of layer {i + 1} of {len(vectors)}")
             explored = replace(explored, planes=explored.planes | {projection: in_step(planes)})
         return replace(explored, choices=explored.choices | {"projection": projection})
 
@@ -179,8 +180,8 @@ class LayersDesk:
         known = self.embedded.get(key)
         if known is not None and known.references is references:
             return known
-        limited = until(self.desk.settings.embed_seconds, part(progress, 0.4, 0.95), "Embedding the references")
-        made = embed_layers(classifier, references, layers, limit=limit, progress=limited)
+        with until(self.desk.settings.embed_seconds, part(progress, 0.4, 0.95), "Embedding the references") as limited:
+            made = embed_layers(classifier, references, layers, limit=limit, progress=limited)
         return self.embedded.put(key, made)
 
 

@@ -109,17 +109,17 @@ class PrototypesDesk:
 
         kept = self.of(recognised)
         _check(kept, prototype)
-        limited = until(self.desk.settings.compute_seconds, progress, "The map of where a prototype fires")
-        pixels, generator = recognised.view.pixels, torch.Generator().manual_seed(0)
-        maps = {
-            how: fires(kept.classifier, pixels, [prototype], how, part(limited, 0.2 * place, 0.2 * place + 0.2))
-            for place, how in enumerate(COMPARED)
-        }
-        by_lot, scores = torch.rand(pixels.shape[2:], generator=generator), []
-        for place, heatmap in enumerate([*(found.heatmaps[0] for found in maps.values()), by_lot]):
-            limited(0.4 + 0.2 * place, "Greying out the picture part by part")
-            scores.append(deletion_score(kept.classifier, pixels, heatmap, prototype))
-        return Fired(prototype, maps, dict(zip(maps, scores, strict=False)), scores[-1])
+        with until(self.desk.settings.compute_seconds, progress, "The map of where a prototype fires") as limited:
+            pixels, generator = recognised.view.pixels, torch.Generator().manual_seed(0)
+            maps = {
+                how: fires(kept.classifier, pixels, [prototype], how, part(limited, 0.2 * place, 0.2 * place + 0.2))
+                for place, how in enumerate(COMPARED)
+            }
+            by_lot, scores = torch.rand(pixels.shape[2:], generator=generator), []
+            for place, heatmap in enumerate([*(found.heatmaps[0] for found in maps.values()), by_lot]):
+                limited(0.4 + 0.2 * place, "Greying out the picture part by part")
+                scores.append(deletion_score(kept.classifier, pixels, heatmap, prototype))
+            return Fired(prototype, maps, dict(zip(maps, scores, strict=False)), scores[-1])
 
     def near(self, recognised: Recognised, prototype: int) -> tuple[Near, Kept]:
         """The places of the references that are most like a prototype: no pass.
@@ -170,16 +170,16 @@ class PrototypesDesk:
         known = self.kept.get(key)
         if known is not None and known.references is references:
             return known
-        limited = until(self.desk.settings.embed_seconds, part(progress, 0.4, 1.0), "Fitting prototypes")
-        looked = look(classifier, _some(references, limit), progress=part(limited, 0.0, 0.6))
-        answering = classifier if own else fit_prototypes(classifier, looked, progress=part(limited, 0.6, 1.0))
-        return self.kept.put(key, Kept(key, answering, own, looked, references))
+        with until(self.desk.settings.embed_seconds, part(progress, 0.4, 1.0), "Fitting prototypes") as limited:
+            looked = look(classifier, _some(references, limit), progress=part(limited, 0.0, 0.6))
+            answering = classifier if own else fit_prototypes(classifier, looked, progress=part(limited, 0.6, 1.0))
+            return self.kept.put(key, Kept(key, answering, own, looked, references))
 
     def _measured(self, kept: Kept, looked: "Looked", progress: Progress) -> Kept:
         from xaihub.prototype_health import health
 
-        limited = until(self.desk.settings.embed_seconds, progress, "Measuring the prototypes' health")
-        return self.kept.put(kept.key, replace(kept, health=health(kept.classifier, looked, progress=limited)))
+        with until(self.desk.settings.embed_seconds, progress, "Measuring the prototypes' health") as limited:
+            return self.kept.put(kept.key, replace(kept, health=health(kept.classifier, looked, progress=limited)))
 
 
 def _recognised(kept: Kept, plan: "Plan", picture: "Image.Image", choices: dict[str, str], trouble: str) -> Recognised:

@@ -212,8 +212,9 @@ class QuizDesk:
         classifier = self.desk.loaded(plan)
         if classifier is None:
             raise XaihubError("This model was put away to make room for others. Press Start again.")
-        until(self.desk.settings.compute_seconds, progress, "A question")(0.0, "Making the next question")
-        return shown_for(classifier, kept.references, kept.pool, asked)
+        with until(self.desk.settings.compute_seconds, progress, "A question") as limited:
+            limited(0.0, "Making the next question")
+            return shown_for(classifier, kept.references, kept.pool, asked)
 
     def _closed(self, question: Question) -> str:
         """Why a round is never stored: what is asked about is not open to everybody. Asked without their token."""

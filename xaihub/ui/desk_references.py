@@ -11,6 +11,7 @@ from xaihub.progress import Progress, part, until
 from xaihub.ui.asking import Asked, Question
 from xaihub.ui.settings import Settings
 from xaihub.ui.tokens import token_for
+from xaihub.ui.turns import lane
 
 if TYPE_CHECKING:
     from xaihub.classifier import Classifier
@@ -46,12 +47,15 @@ def references_for(desk: "Desk", classifier: "Classifier", question: Question, p
         return known
     if saved:
         progress(0.1, f"Downloading the references {name}")
-        return desk.references.put(key, load_references(name, revision=repo.revision, token=token, local=False))
-    limited = until(desk.settings.embed_seconds, progress, f"Embedding {name}")
-    pictures = open_dataset(
-        name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.3, 0.4)
-    )
-    return desk.references.put(key, _built(classifier, pictures, eye, part(limited, 0.4, 1.0)))
+        with desk.disk.looking("dataset", name), desk.disk.room_for(repo), lane("fetch"):
+            loaded = load_references(name, revision=repo.revision, token=token, local=False)
+        return desk.references.put(key, loaded)
+    what = f"Embedding {name}"
+    with until(desk.settings.embed_seconds, progress, what) as limited, desk.disk.looking("dataset", name):
+        pictures = open_dataset(
+            name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.3, 0.4)
+        )
+        return desk.references.put(key, _built(classifier, pictures, eye, part(limited, 0.4, 1.0)))
 
 
 def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, progress: Progress) -> "ReferenceSet":
@@ -71,9 +75,9 @@ def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, 
     if known is not None:
         return known
     pairs = [(foreign.keys[i], str(foreign.labels[i] or ""), foreign.picture(i)) for i in rows]
-    limited = until(desk.settings.embed_seconds, progress, "Embedding the references")
-    pictures = replace(from_pairs(f"{foreign.made.dataset} (crops)", pairs), public=foreign.made.public)
-    return desk.references.put(key, _built(query.classifier, pictures, eye, part(limited, 0.3, 1.0)))
+    with until(desk.settings.embed_seconds, progress, "Embedding the references") as limited:
+        pictures = replace(from_pairs(f"{foreign.made.dataset} (crops)", pairs), public=foreign.made.public)
+        return desk.references.put(key, _built(query.classifier, pictures, eye, part(limited, 0.3, 1.0)))
 
 
 def refilled(

@@ -81,14 +81,14 @@ class Showing:
             self.pace.passed(query.classifier, count, time.perf_counter() - began)
 
     def _watched(self, asked: Asked, progress: Progress, **about: Any) -> Asked:
-        """With a query that tells its progress and is stopped by the time limit."""
+        """With its large map, whose progress is told and which is stopped by the time limit."""
         from xaihub import METHODS
 
         what = METHODS[asked.method].title
-        limited = until(self.settings.compute_seconds, progress, what)
-        limited(0.0, what)
-        asked.query = self._query(asked).about(progress=limited, **about)
-        return asked
+        with until(self.settings.compute_seconds, progress, what) as limited:
+            limited(0.0, what)
+            asked.query = self._query(asked).about(progress=limited, **about)
+            return self._settled(self._main(asked))
 
     def _settled(self, asked: Asked) -> Asked:
         """With a query that may be asked later, when its time limit and whoever watched it are gone."""

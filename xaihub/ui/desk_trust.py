@@ -72,16 +72,16 @@ class Trusting(Showing):
 
         if not self.lacks_trust(asked):
             return asked
-        limited = until(self.settings.compute_seconds, progress, "Checking the map")
-        query, evidence = self._query(asked), asked.explanation.evidence[asked.method][0]
+        with until(self.settings.compute_seconds, progress, "Checking the map") as limited:
+            query, evidence = self._query(asked), asked.explanation.evidence[asked.method][0]
 
-        def told(share: float, stage: str) -> None:
-            limited(share, f"Checking the map: {stage}")
+            def told(share: float, stage: str) -> None:
+                limited(share, f"Checking the map: {stage}")
 
-        found = trust(query, asked.method, evidence=evidence, progress=told)
-        draft = replace(asked, trusts=asked.trusts | {_about(asked): found})
-        self._asked.add(draft)  # its classifier may have to leave
-        return draft
+            found = trust(query, asked.method, evidence=evidence, progress=told)
+            draft = replace(asked, trusts=asked.trusts | {_about(asked): found})
+            self._asked.add(draft)  # its classifier may have to leave
+            return draft
 
 
 def _is_map(asked: Asked) -> bool:

@@ -15,6 +15,7 @@ from xaihub.ui.menus import PREDICTED
 from xaihub.ui.results import is_refusal
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import EndedError, Stops
+from xaihub.ui.turns import Visitor
 from xaihub.ui.wiring import (
     AT_ONCE,
     LOOKS,
@@ -51,7 +52,7 @@ class Page(Boxes):
 
     def __init__(self, settings: Settings, desk: Desk) -> None:
         super().__init__(settings)
-        self.desk, self.stops = desk, Stops()
+        self.desk, self.stops = desk, Stops(desk.turns)
         self._wire()
 
     # What each page does in its own way
@@ -152,7 +153,7 @@ class Page(Boxes):
                 yield {self.alert: alarm(lacking)}
                 return
             fresh = self.freshness.answer_to(given)
-            for answer in self.stops.run(visitor(request), self._work(given, account), progress_bar(progress)):
+            for answer in self.stops.run(self._who(request), self._work(given, account), progress_bar(progress)):
                 earlier = {}
                 yield self._step(answer, given) | fresh
         except EndedError as error:
@@ -223,6 +224,9 @@ class Page(Boxes):
             raise XaihubError(f"{self.kept_is} no longer kept. Press {self.verb} again.")
         return answer
 
+    def _who(self, request: gr.Request) -> Visitor:
+        return visitor(request, self.settings.proxies_in_front)
+
     def _nothing(self) -> Updates:
         """No change; gradio takes an empty dictionary for a value."""
         return {self.alert: gr.update()}
@@ -236,7 +240,7 @@ class ChangingPage(Page):
     target: gr.Dropdown
 
     @abstractmethod
-    def _change(self, answer: Any, changes: dict[str, str], who: str, progress: Progress) -> Updates:
+    def _change(self, answer: Any, changes: dict[str, str], who: Visitor, progress: Progress) -> Updates:
         """The page with another choice."""
 
     @abstractmethod
@@ -273,7 +277,7 @@ class ChangingPage(Page):
         ) -> Updates:
             if answer is not None and answer.choices.get(name) == (value or ""):
                 return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
-            updates = self._change(answer, {name: value or ""}, visitor(request), progress_bar(progress))
+            updates = self._change(answer, {name: value or ""}, self._who(request), progress_bar(progress))
             return updates | self.freshness.changed_to(updates)
 
         return handler

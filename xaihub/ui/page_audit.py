@@ -16,7 +16,7 @@ from xaihub.ui.layout_audit import MOST_PICTURES, TO_EXPLAINED, AuditLayout
 from xaihub.ui.page import KEPT, Page, Work
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import EndedError
-from xaihub.ui.wiring import AT_ONCE, PRIVATE, TO_ANSWER, Updates, progress_bar, read, token_of, visitor
+from xaihub.ui.wiring import AT_ONCE, PRIVATE, TO_ANSWER, Updates, progress_bar, read, token_of
 from xaihub.ui.words import BROKEN, alarm, note, status
 
 __all__ = ["AuditPage"]
@@ -89,7 +89,7 @@ class AuditPage(Page, AuditLayout):
         try:
             known = self._still(audited)
             label = next((case.label for case in known.report.cases if case.key == key), "")
-            steps = self.stops.run(visitor(request), self._explaining(known, key, mine), progress_bar(progress))
+            steps = self.stops.run(self._who(request), self._explaining(known, key, mine), progress_bar(progress))
             for place, asked in enumerate(steps):
                 yield {self.explained: explained_shown(asked, key, label, waiting=not place)}
         except EndedError as error:
@@ -130,7 +130,7 @@ class AuditPage(Page, AuditLayout):
         return self._looked(model, token_of(token, account))
 
     def stop(self, presses: str, request: gr.Request) -> Updates:
-        return self._stopped(presses, KEPT * self.stops.stop(visitor(request), KEPT))
+        return self._stopped(presses, KEPT * self.stops.stop(self._who(request), KEPT))
 
     def opened(self, request: gr.Request) -> Updates:
         """The boxes as the page's address says: ?model=...&data=..."""

@@ -11,7 +11,7 @@ from xaihub.ui.layout_compare import VARIES, Layout, visible
 from xaihub.ui.menus import PREDICTED, class_choices, method_choices
 from xaihub.ui.pace import total_in_words
 from xaihub.ui.page import Page, Work
-from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, read, token_of, visitor
+from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, read, token_of
 from xaihub.ui.words import alarm, note, status
 
 if TYPE_CHECKING:
@@ -164,4 +164,4 @@ class ComparePage(Page, Layout):
 
     def stop(self, presses: str, request: gr.Request) -> Updates:
         said = "Stopped. The maps that were there before stay."
-        return self._stopped(presses, said * self.stops.stop(visitor(request), said))
+        return self._stopped(presses, said * self.stops.stop(self._who(request), said))

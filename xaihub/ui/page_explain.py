@@ -18,7 +18,8 @@ from xaihub.ui.page import KEPT, ChangingPage, Work
 from xaihub.ui.results_examples import found_shown
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import Stops
-from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, token_of, visitor
+from xaihub.ui.turns import Visitor
+from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, token_of
 from xaihub.ui.words import alarm, note
 
 __all__ = ["ExplainPage"]
@@ -30,8 +31,8 @@ class ExplainPage(ChangingPage, Layout):
     harmless = (TargetLayerError,)  # of a layer that was typed beside the answer
 
     def __init__(self, settings: Settings, desk: Desk) -> None:
-        self.changes = Stops()  # of an answer; they give way to each other and to questions
-        self.under_way: dict[str, dict[str, str]] = {}  # visitor -> the change that runs
+        self.changes = Stops(desk.turns)  # of an answer; they give way to each other and to questions
+        self.under_way: dict[Visitor, dict[str, str]] = {}  # visitor -> the change that runs
         super().__init__(settings, desk)
 
     def _wire(self) -> None:
@@ -154,7 +155,7 @@ class ExplainPage(ChangingPage, Layout):
             return self.desk.adopt(self._still(asked), int(limit), report, looks or "", token_of(token, account))
 
         def run() -> Updates:
-            return self.drawn(list(self.stops.run(visitor(request), work, progress_bar(progress)))[-1])
+            return self.drawn(list(self.stops.run(self._who(request), work, progress_bar(progress)))[-1])
 
         yield from self._then_more(iter([self._guarded(run)]), request, progress)
 
@@ -185,7 +186,7 @@ class ExplainPage(ChangingPage, Layout):
         def work(report: Progress) -> Iterator[Updates]:
             yield results.trust_drawn(self, self.desk.trusted(self._still(asked), report))
 
-        return self._changed(work, asked, visitor(request), progress_bar(progress))
+        return self._changed(work, asked, self._who(request), progress_bar(progress))
 
     def change_now(
         self,
@@ -198,7 +199,7 @@ class ExplainPage(ChangingPage, Layout):
         def work(report: Progress) -> Iterator[Updates]:
             yield results.change_drawn(self, self.desk.smallest_change(self._still(asked), report))
 
-        return self._changed(work, asked, visitor(request), progress_bar(progress))
+        return self._changed(work, asked, self._who(request), progress_bar(progress))
 
     def search(
         self,
@@ -219,12 +220,12 @@ class ExplainPage(ChangingPage, Layout):
             yield found_by_words(self.desk, known.whole, known.reader, text, given, report)
 
         def run() -> Updates:
-            found = list(self.changes.run(visitor(request), work, progress_bar(progress)))[-1]
+            found = list(self.changes.run(self._who(request), work, progress_bar(progress)))[-1]
             return {self.found: found_shown(found, text)}
 
         return self._guarded(run)
 
-    def _change(self, answer: Asked | None, changes: dict[str, str], who: str, progress: Progress) -> Updates:
+    def _change(self, answer: Asked | None, changes: dict[str, str], who: Visitor, progress: Progress) -> Updates:
         def work(report: Progress) -> Iterator[Updates]:
             yield self.drawn(self.desk.again(self._still(answer), report, **changes))
 
@@ -234,7 +235,7 @@ class ExplainPage(ChangingPage, Layout):
         finally:
             self.under_way.pop(who, None)
 
-    def _changed(self, work: Work, answer: Asked | None, who: str, progress: Progress) -> Updates:
+    def _changed(self, work: Work, answer: Asked | None, who: Visitor, progress: Progress) -> Updates:
         """The page as the work changes it, or with the menus as they were."""
 
         def run() -> Updates:
@@ -245,19 +246,19 @@ class ExplainPage(ChangingPage, Layout):
 
     def give_way(self, request: gr.Request) -> None:
         """A long change of the answer ends when something else is asked: else its turn would come only then."""
-        self.changes.stop(visitor(request))
+        self.changes.stop(self._who(request))
 
     def give_way_to(self, name: str) -> Callable[..., None]:
         """The same for a menu; a choice that is reported twice, as when a box is left, does not stop itself."""
 
         def handler(value: str | None, request: gr.Request) -> None:
-            if self.under_way.get(visitor(request)) != {name: value or ""}:
+            if self.under_way.get(self._who(request)) != {name: value or ""}:
                 self.give_way(request)
 
         return handler
 
     def stop(self, presses: str, asked: Asked | None, request: gr.Request) -> Updates:
-        who = visitor(request)
+        who = self._who(request)
         stands = "Stopped. The earlier answer stands." if asked is not None else "Stopped."
         changing, running = self.changes.stop(who, stands), self.stops.stop(who, KEPT)
         return self._stopped(presses, KEPT * running, stands * changing) | self._left(asked)

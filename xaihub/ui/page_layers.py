@@ -15,7 +15,8 @@ from xaihub.ui.layout_layers import LayersLayout
 from xaihub.ui.menus import PREDICTED, class_choices
 from xaihub.ui.page import KEPT, ChangingPage, Work
 from xaihub.ui.settings import Settings
-from xaihub.ui.wiring import Updates, read, visitor
+from xaihub.ui.turns import Visitor
+from xaihub.ui.wiring import Updates, read
 from xaihub.ui.words import alarm, note, status
 
 __all__ = ["LayersPage"]
@@ -59,7 +60,7 @@ class LayersPage(ChangingPage, LayersLayout):
     def _step(self, answer: Explored, given: Updates) -> Updates:
         return self.drawn(answer, waiting=bool(read(given, self.references)) and not _has_all(answer))
 
-    def _change(self, answer: Explored | None, changes: dict[str, str], who: str, progress: Progress) -> Updates:
+    def _change(self, answer: Explored | None, changes: dict[str, str], who: Visitor, progress: Progress) -> Updates:
         def run() -> Updates:
             known = self._still(answer)
             again = list(self.stops.run(who, lambda report: self._again(known, changes, report), progress))[-1]
@@ -79,7 +80,7 @@ class LayersPage(ChangingPage, LayersLayout):
         return {self._menu_boxes()[name]: gr.update(value=value) for name, value in shown.items()}
 
     def stop(self, presses: str, request: gr.Request) -> Updates:
-        return self._stopped(presses, KEPT * self.stops.stop(visitor(request), KEPT))
+        return self._stopped(presses, KEPT * self.stops.stop(self._who(request), KEPT))
 
     def _emptied(self) -> Updates:
         return {self.explored: None}

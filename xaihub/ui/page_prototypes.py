@@ -15,7 +15,8 @@ from xaihub.ui.layout_prototypes import FIRST, OPEN_FIRED, OPEN_NEAR, Prototypes
 from xaihub.ui.menus import class_choices
 from xaihub.ui.page import KEPT, ChangingPage, Work
 from xaihub.ui.settings import Settings
-from xaihub.ui.wiring import LOOKS, PRIVATE, Updates, progress_bar, visitor
+from xaihub.ui.turns import Visitor
+from xaihub.ui.wiring import LOOKS, PRIVATE, Updates, progress_bar
 from xaihub.ui.words import alarm, note, status
 
 __all__ = ["PrototypesPage"]
@@ -63,7 +64,9 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
         # meanwhile the visitor may have switched prototypes off: nothing else is drawn anew
         return {self.gallery: gallery_shown(kept, self.prototypes.target(recognised, kept)), self.trouble: ""}
 
-    def _change(self, answer: Recognised | None, changes: dict[str, str], _who: str, _progress: Progress) -> Updates:
+    def _change(
+        self, answer: Recognised | None, changes: dict[str, str], _who: Visitor, _progress: Progress
+    ) -> Updates:
         def run() -> Updates:
             known = self._still(answer)
             again = self.prototypes.about(known, **changes)
@@ -100,7 +103,7 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
             yield self.prototypes.fired(self._still(answer), int(chosen.index), report)
 
         def run() -> Updates:
-            fired = list(self.stops.run(visitor(request), work, progress_bar(progress)))[-1]
+            fired = list(self.stops.run(self._who(request), work, progress_bar(progress)))[-1]
             known = self._still(answer)
             return {self.fired: fired_shown(self.prototypes.of(known), known, fired)}
 
@@ -116,7 +119,7 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
         return {self.near: ""} | self._guarded(run)
 
     def stop(self, presses: str, request: gr.Request) -> Updates:
-        return self._stopped(presses, KEPT * self.stops.stop(visitor(request), KEPT)) | {self.trouble: ""}
+        return self._stopped(presses, KEPT * self.stops.stop(self._who(request), KEPT)) | {self.trouble: ""}
 
     def _emptied(self) -> Updates:
         return {self.recognised: None, self.target: gr.update(choices=FIRST, value="")}

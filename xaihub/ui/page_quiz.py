@@ -13,7 +13,7 @@ from xaihub.ui.drawing_quiz import answer_shown, figures_shown, place_shown, que
 from xaihub.ui.layout_quiz import COUNTS, EXPLANATIONS, TO_NEXT, TO_QUESTION, QuizLayout
 from xaihub.ui.page import KEPT, Page, Work
 from xaihub.ui.settings import Settings
-from xaihub.ui.wiring import AT_ONCE, LOOKS, PRIVATE, Updates, progress_bar, read, token_of, visitor
+from xaihub.ui.wiring import AT_ONCE, LOOKS, PRIVATE, Updates, progress_bar, read, token_of
 from xaihub.ui.words import status
 
 __all__ = ["QuizPage"]
@@ -106,7 +106,7 @@ class QuizPage(Page, QuizLayout):
             yield self.quiz.next(self._still(going), report)
 
         def run() -> Updates:
-            return self.drawn(list(self.stops.run(visitor(request), work, progress_bar(progress)))[-1])
+            return self.drawn(list(self.stops.run(self._who(request), work, progress_bar(progress)))[-1])
 
         return self._guarded(run)
 
@@ -127,7 +127,7 @@ class QuizPage(Page, QuizLayout):
         return self._looked(model, token_of(token, account))
 
     def stop(self, presses: str, request: gr.Request) -> Updates:
-        return self._stopped(presses, KEPT * self.stops.stop(visitor(request), KEPT))
+        return self._stopped(presses, KEPT * self.stops.stop(self._who(request), KEPT))
 
     def opened(self, request: gr.Request) -> Updates:
         """The boxes as the page's address says: ?model=...&references=...&seed=..."""

@@ -20,13 +20,19 @@ class Settings:
 
     model: str = STARTER  # in the box on opening; the starter answers without a network
     references: str = ""  # beside that model; empty for the starter's own, or for none beside another model
-    queue: int = 20  # visitors waiting; one more is told that the app is busy
+    queue: int = 20  # questions waiting; one more is told that the app is busy
+    queue_each: int = 2  # of them, of one visitor
+    asks_per_minute: int = 60  # of one visitor, while others wait
+    short_seconds: int = 2  # what takes longer goes on beside the quick questions, one such piece of work at a time
+    proxies: int = -1  # of the host, between it and its visitors; -1 for one on a Space and none elsewhere
     upload: str = "10mb"  # a photograph of a telephone is 3 to 8 MB
     download_seconds: int = 180  # 700 MB at 4 MB/s; nobody waits longer
     compute_seconds: int = 120  # RISE with a MobileNet on two cores; what takes longer says so in the menu
     compare_seconds: int = 240  # all maps of one comparison together
     embed_seconds: int = 600  # 1,000 pictures through a ViT-B on two cores
     embed_pictures: int = 200  # what the slider starts with: about half a minute for a ResNet-18
+    disk_megabytes: int = 0  # of models and data fetched for visitors; 0 for as much as the disk has
+    reserve_megabytes: int = 2000  # of the disk that stay free; what was used longest ago goes before
     memory_megabytes: int = 2000  # of loaded classifiers: a free Space has 16 GB, and passes need some too
     embedders_megabytes: int = 800  # of networks by whose eye pictures look alike: a CLIP of the usual size has 605
     references_megabytes: int = 500  # of references embedded here: about 20,000 pictures
@@ -53,6 +59,10 @@ class Settings:
     def sign_in(self) -> bool:
         """Whether visitors can sign in with the Hub: on a Space whose card asks for it (`hf_oauth: true`)."""
         return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("OAUTH_CLIENT_ID"))
+
+    @property
+    def proxies_in_front(self) -> int:
+        return self.proxies if self.proxies >= 0 else int(os.environ.get("SYSTEM") == "spaces")
 
     @property
     def own(self) -> frozenset[tuple[RepoType, str]]:

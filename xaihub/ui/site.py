@@ -19,6 +19,7 @@ from xaihub.ui.colours import filters
 from xaihub.ui.combobox import styles
 from xaihub.ui.desk import Desk, Question
 from xaihub.ui.freshness import script
+from xaihub.ui.memory import few_arenas
 from xaihub.ui.page_audit import AuditPage
 from xaihub.ui.page_compare import ComparePage
 from xaihub.ui.page_explain import ExplainPage
@@ -33,6 +34,7 @@ __all__ = ["build", "framed", "launch_options", "serve", "settle"]
 logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
+SPARE_THREADS = 60  # beside the questions that wait: those that run, are looked up or refused, uploads, files
 WARM_AFTER = 1.0  # seconds after the server answers: importing torch holds the interpreter that serves the first page
 HEADER = (
     '<header class="xh-header"><h1>xaihub</h1><p>Paste an image classifier of the Hugging Face Hub, drop in a picture,'
@@ -80,7 +82,7 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         boxes = [quiz.model, quiz.references, quiz.seed, quiz.arrived]
         demo.load(quiz.opened, None, boxes, **AT_ONCE)
     settle(demo)
-    demo.queue(max_size=settings.queue)
+    demo.queue(max_size=settings.queue + SPARE_THREADS)  # whom no thread has heard yet; turns.py bounds who waits
     demo.xaihub = settings, desk
     return demo
 
@@ -108,6 +110,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "css": (HERE / "style.css").read_text("utf-8") + styles(),
         "head": f"<script>{(HERE / 'page.js').read_text('utf-8')}</script><script>{script()}</script>",
         "max_file_size": settings.upload,
+        "max_threads": settings.queue + SPARE_THREADS,
         "state_session_capacity": settings.sessions,
         "strict_cors": True,
         "run_history": False,
@@ -138,6 +141,7 @@ def theme() -> gr.themes.Base:
 
 def serve(demo: gr.Blocks, *, share: bool = False) -> None:
     """Serves until it is interrupted; what is slow to import is imported once the page can be had."""
+    few_arenas()
     settings, desk = demo.xaihub
     share = share or os.environ.get("GRADIO_SHARE", "").lower() in ("1", "true")
     demo.launch(share=share, prevent_thread_lock=True, **launch_options(settings))

@@ -1,7 +1,8 @@
 """Stop: work runs beside the handler that waits for it, so a visitor who presses Stop waits for nothing.
 
 gradio can cancel a handler only between its steps: one that waits for a silent server would hold the queue until that
-server speaks. Here the handler leaves at once, and the work ends by itself when it next reports progress.
+server speaks. Here the handler leaves at once, and the work ends by itself when it next reports progress, or before the
+next layer of a running network. Until then it keeps its place: whoever asks anew waits for what they stopped.
 """
 
 import queue
@@ -10,13 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from xaihub.errors import CancelledError
-from xaihub.progress import Progress
+from xaihub.progress import Progress, checking
+from xaihub.ui.turns import Turns, Visitor
 
 __all__ = ["EndedError", "Stops"]
 
 Thing = TypeVar("Thing")
-
-LOOK = 0.1  # seconds between two looks whether Stop was pressed
 
 
 class EndedError(CancelledError):
@@ -27,22 +27,36 @@ class EndedError(CancelledError):
 
 
 class _Ending(threading.Event):
-    """Set when a run shall end."""
+    """Set when a run shall end; whoever waits for what the run tells, or for its turn, wakes up."""
 
     said = ""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self.turns, self.told = turns, queue.SimpleQueue[tuple[str, Any]]()
+
+    def set(self) -> None:
+        super().set()
+        self.told.put(("ended", None))
+        self.turns.wake()
 
     def error(self) -> EndedError:
         return EndedError(self.said)
 
 
 class Stops:
-    """The runs under way, by visitor."""
+    """The runs under way, by visitor.
 
-    def __init__(self) -> None:
-        self._running: dict[str, _Ending] = {}
+    Args:
+        turns: of the whole app.
+    """
+
+    def __init__(self, turns: Turns | None = None) -> None:
+        self.turns = turns or Turns()
+        self._running: dict[Visitor, _Ending] = {}
         self._lock = threading.Lock()
 
-    def stop(self, visitor: str, said: str = "") -> bool:
+    def stop(self, visitor: Visitor, said: str = "") -> bool:
         """Whether there was a run to stop; `said` is what it then says."""
         with self._lock:
             ending = self._running.get(visitor)
@@ -51,21 +65,23 @@ class Stops:
             ending.set()
         return ending is not None
 
-    def run(self, visitor: str, work: Callable[[Progress], Iterator[Thing]], progress: Progress) -> Iterator[Thing]:
-        """What the work yields; its progress is told in the caller's thread, where gradio knows whose bar it is.
+    def run(self, visitor: Visitor, work: Callable[[Progress], Iterator[Thing]], progress: Progress) -> Iterator[Thing]:
+        """What the work yields once it is its turn; its progress is told in the caller's thread, where gradio knows
+        whose bar it is.
 
         Raises:
             EndedError: `stop` was called for the visitor, or a later run of theirs has begun.
+            BusyError: there is no place for it in the queue.
         """
-        stopped = _Ending()
+        stopped = _Ending(self.turns)
         with self._lock:
             earlier, self._running[visitor] = self._running.get(visitor), stopped
         if earlier is not None:
             earlier.set()
-        told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(work, stopped, told), daemon=True, name="question").start()
+        given = visitor, work, stopped
+        threading.Thread(target=_work, args=given, daemon=True, name="question").start()
         try:
-            yield from _heard(told, stopped, progress)
+            yield from _heard(stopped, progress)
         finally:  # also when gradio closes this generator, because the visitor left
             stopped.set()
             with self._lock:
@@ -73,33 +89,40 @@ class Stops:
                     del self._running[visitor]
 
 
-def _work(work: Callable[[Progress], Iterator[Any]], stopped: _Ending, told: Any) -> None:
-    def report(share: float, stage: str) -> None:
+def _work(visitor: Visitor, work: Callable[[Progress], Iterator[Any]], stopped: _Ending) -> None:
+    turns, told = stopped.turns, stopped.told
+
+    def check() -> None:
         if stopped.is_set():
             raise stopped.error()
+
+    def report(share: float, stage: str) -> None:
+        check()
         told.put(("progress", (share, stage)))
+        turns.breathe(share)
 
     try:
-        for thing in work(report):
-            told.put(("thing", thing))
-            report(1.0, "Drawing")
+        with turns.place(visitor, report, stopped.is_set), checking(check):
+            from xaihub.hooks import between_layers  # imports torch
+
+            with between_layers():
+                for thing in work(report):
+                    told.put(("thing", thing))
+                    report(1.0, "Drawing")
         told.put(("end", None))
     except BaseException as error:  # noqa: BLE001  it is raised again where somebody waits for it
         told.put(("error", error))
 
 
-def _heard(told: Any, stopped: _Ending, progress: Progress) -> Iterator[Any]:
+def _heard(stopped: _Ending, progress: Progress) -> Iterator[Any]:
     while not stopped.is_set():
-        try:
-            kind, value = told.get(timeout=LOOK)
-        except queue.Empty:
-            continue
+        kind, value = stopped.told.get()
         if kind == "progress":
             progress(*value)
         elif kind == "thing":
             yield value
         elif kind == "error":
             raise value
-        else:
+        elif kind == "end":
             return
     raise stopped.error()

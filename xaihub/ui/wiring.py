@@ -1,5 +1,6 @@
 """What the pages' events share."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from xaihub.progress import Progress
+from xaihub.ui.turns import Visitor
 
 __all__ = [
     "AT_ONCE", "LOOKS", "MODEL_WORK", "PRIVATE", "TO_ANSWER", "Updates", "progress_bar", "read", "said_once",
@@ -17,9 +19,10 @@ Updates = dict[Any, Any]  # what a handler gives: by component, what becomes of 
 Handler = Callable[..., Iterator[Updates]]  # one of several steps
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+_NAMELESS = re.compile("[0-9a-f]{32}")  # gradio's number of a call that came without a session
 AT_ONCE = PRIVATE | {"queue": False, "show_progress": "hidden"}
 LOOKS = PRIVATE | {"concurrency_id": "look", "concurrency_limit": 4, "show_progress": "hidden"}
-MODEL_WORK = PRIVATE | {"concurrency_id": "model", "concurrency_limit": 1}  # one classifier at a time
+MODEL_WORK = PRIVATE | {"concurrency_id": "model", "concurrency_limit": None}  # whose turn it is: see turns.py
 TO_ANSWER = """() => {
   if (window.innerWidth >= 900) return;
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -58,9 +61,17 @@ def _known(sent: Updates, box: Any, update: Any) -> bool:
     return isinstance(update, str | dict) and box in sent and sent[box] == update
 
 
-def visitor(request: gr.Request) -> str:
-    """Whose question it is."""
-    return str(request.session_hash)
+def visitor(request: gr.Request, proxies: int = 0) -> Visitor:
+    """Whose question it is. A program that names no session is known by its address.
+
+    Args:
+        proxies: of the host's own. What stands further left in X-Forwarded-For was written by the visitor.
+    """
+    forwarded = str(request.headers.get("x-forwarded-for") or "").split(",")
+    known = forwarded[-proxies].strip() if 0 < proxies <= len(forwarded) else ""
+    address = known or (request.client.host if request.client else "")
+    session = str(request.session_hash)
+    return Visitor(f"program at {address}" if _NAMELESS.fullmatch(session) else session, address)
 
 
 def read(given: Mapping[Any, Any], box: Any) -> str:
