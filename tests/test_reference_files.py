@@ -247,7 +247,7 @@ def test_files_that_are_not_there_and_records_without_end_are_sentences(folder):
     with pytest.raises(ReferencesError, match="holds no references that can be read"):
         files_of(folder, "deep", [])
     (folder / "references.json").write_text(" " * (16 * 2**20 + 1))
-    with pytest.raises(ReferencesError, match="larger than 16 MB"):
+    with pytest.raises(ReferencesError, match="more than 4 MB"):
         read(folder, "large")
 
 
