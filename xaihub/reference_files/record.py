@@ -1,6 +1,5 @@
 """references.json: what it may say, and which files it may name. Strangers write such files, too."""
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from xaihub import hub
 from xaihub.errors import ReferencesError
+from xaihub.untrusted import json_object, most_bytes
 
 __all__ = [
     "EMBEDDINGS", "FILES", "FORMAT", "RECORD", "ROWS", "check_name", "facts_of_spaces", "file_of", "files_of",
@@ -17,7 +17,6 @@ __all__ = [
 FORMAT = 2
 RECORD, EMBEDDINGS, ROWS = "references.json", "embeddings.safetensors", "rows.parquet"
 FILES = (RECORD, EMBEDDINGS, ROWS)  # what all references have
-_LARGEST = 16 * 2**20  # bytes of a record; one of a thousand classes has some tens of thousands
 _MOST_SPACES = 32
 _FURTHER = re.compile(r"embeddings-[a-z0-9][a-z0-9-]{0,99}\.safetensors")  # a plain name: no folder, no other kind
 _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -34,9 +33,8 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
         ReferencesError: it is of another format.
         OSError, ValueError, TypeError, LookupError, RecursionError: it is none.
     """
-    if (folder / RECORD).stat().st_size > _LARGEST:
-        raise ValueError(f"its {RECORD} is larger than {_LARGEST // 2**20} MB")
-    record = json.loads((folder / RECORD).read_text("utf-8"))
+    with (folder / RECORD).open("rb") as stream:
+        record = json_object(stream.read(most_bytes(RECORD) + 1), RECORD)
     if record["format"] not in (1, FORMAT):
         raise ReferencesError(
             f"{name} holds references of format {record['format']}; this version reads 1 and {FORMAT}. Update xaihub."
