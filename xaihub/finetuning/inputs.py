@@ -25,6 +25,7 @@ from xaihub.progress import Pace, Progress, silent
 __all__ = ["AT_ONCE", "Inputs", "affordable", "kept_maps"]
 
 AT_ONCE = 64
+_FEW = 8  # the early maps of more do not fit a processor's cache, and a pass takes twice as long (docs/BENCHMARKS.md)
 _WAYS = 2  # an image as it is, and mirrored: what the head is fitted to where no maps are kept
 
 Below = Callable[[Tensor], Tensor]
@@ -98,13 +99,14 @@ def kept_maps(
     """
     if not file.is_file():
         generator = Generator().manual_seed(settings.seed)
-        pace, total = Pace(), math.ceil(len(store) / AT_ONCE) * copies
+        size = _FEW if device.type == "cpu" else AT_ONCE
+        pace, total = Pace(), math.ceil(len(store) / size) * copies
         with replacing_file(file) as draft, draft.open("wb") as stream:
-            for number, chosen in enumerate(torch.arange(len(store)).split(AT_ONCE)):
+            for number, chosen in enumerate(torch.arange(len(store)).split(size)):
                 levels, made = store[chosen] / 255, list[Tensor]()
                 for copy in range(copies):
                     steps = number * copies + copy
-                    progress(steps / total, f"What the unchanged layers make of the images, {pace.left(total - steps)}")
+                    progress(steps / total, f"Passing the images through the lower layers, {pace.left(total - steps)}")
                     made.append(below(normalised(store, _copy(levels, copy, settings, generator), device)).cpu())
                 block = torch.stack(made, 1).numpy()
                 if not number:
