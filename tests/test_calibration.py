@@ -96,7 +96,7 @@ def doubtful(tmp_path):
     return folder
 
 
-def test_a_network_that_is_too_sure_is_calibrated_by_images_that_it_did_not_see(doubtful, tmp_path, monkeypatch):
+def test_a_network_that_is_too_sure_is_calibrated_by_images_that_it_did_not_see(doubtful, tmp_path):
     """Trained long without mixup it learns the doubtful images by heart; the temperature makes unseen ones dearer."""
     from dataclasses import replace
 
