@@ -3,10 +3,16 @@
     python scripts/train_classifier.py --data pictures/ --to my-classifier
     python scripts/train_classifier.py --data OWNER/DATASET --backbone timm/resnet18.a1_in1k --folds 5 --to OWNER/NAME
 
-First the new head alone, on the features of the unchanged network; then all layers at a low learning rate. Batch norm
-keeps its statistics. Training pictures are mirrored, moved by whole pixels with a mirrored border, and lit a little
-differently. They are never blurred, resampled, compressed or given noise: such changes erase or create the traces by
-which a generated picture is told from a photograph.
+First the new head alone, on the features of the unchanged network; then the upper layers too, at a low learning rate,
+on mixtures of two pictures. The lower layers, three quarters of the arithmetic, stay as they are, so that what they
+make of each picture and of a few varied copies is computed once. Batch norm keeps its statistics. Training pictures
+are mirrored, moved by whole pixels with a mirrored border, and lit a little differently. They are never blurred,
+resampled, compressed or given noise: such changes erase or create the traces by which a generated picture is told from
+a photograph.
+
+How sure the answers are is set by one temperature, fitted to what networks say of pictures that they did not see (a few
+folds, or the validation split); it is kept in the head's weights, so that plain transformers gives calibrated
+probabilities.
 
 With a validation split the epoch is chosen by it; without one all epochs run and the last ones' weights are averaged. A
 run that was killed goes on from its last epoch when the same command is given again, and ends with the same bytes.
@@ -40,8 +46,13 @@ def parser() -> argparse.ArgumentParser:
         "--learning-rate", type=float, default=usual.learning_rate, help="the peak (default: %(default)s)"
     )
     made.add_argument(
+        "--trained-share", type=float, default=usual.trained_share, metavar="SHARE",
+        help="of the network's arithmetic, its upper layers', is trained; 1 trains all layers (default: %(default)s)",
+    )  # fmt: skip
+    made.add_argument(
         "--batch-norm", choices=("frozen", "reestimated"), default=usual.batch_norm,
-        help="keep its statistics, or take them anew over the training pictures (default: %(default)s)",
+        help="keep its statistics, or take them anew over the training pictures, which trains all layers (default: "
+        "%(default)s)",
     )  # fmt: skip
     made.add_argument("--seed", type=int, default=usual.seed, help="default: %(default)s")
     made.add_argument(
@@ -58,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
 def work(arguments: argparse.Namespace) -> None:
     settings = FineTuning(
         seed=arguments.seed, epochs=arguments.epochs, batch_size=arguments.batch_size, folds=arguments.folds,
-        learning_rate=arguments.learning_rate, batch_norm=arguments.batch_norm,
+        learning_rate=arguments.learning_rate, trained_share=arguments.trained_share,
+        batch_norm=arguments.batch_norm,
     )  # fmt: skip
     source = terminal.pictures_named(arguments)
     name = terminal.name_at(arguments.to)

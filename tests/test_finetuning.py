@@ -16,7 +16,7 @@ from xaihub.families.from_transformers import load_backbone
 from xaihub.finetuning.augmentation import vary
 from xaihub.finetuning.checkpoints import read_checkpoint, write_checkpoint
 from xaihub.finetuning.fitting import fine_tune, run_key
-from xaihub.finetuning.pixel_store import Part, network_inputs, read_pixels
+from xaihub.finetuning.pixel_store import network_inputs, read_pixels
 from xaihub.finetuning.probing import features_below, fit_head
 from xaihub.finetuning.settings import FineTuning, Kept
 
@@ -170,7 +170,6 @@ def test_beyond_the_budget_pictures_are_read_again_and_are_the_same(opened, rows
     assert poor.fingerprint == store.fingerprint
     chosen = torch.tensor([7, 0, 3])
     assert torch.equal(poor[chosen], store[chosen])
-    assert torch.equal(Part(poor, chosen)[torch.tensor([1])], store[torch.tensor([0])])
 
 
 def test_the_fingerprint_changes_with_a_pixel_a_label_and_the_classes_order(opened):
@@ -324,7 +323,9 @@ def test_no_picture_is_judged_by_a_network_that_saw_it(opened, tmp_path):
         inside = folds == fold
         alone = replace(noise, truth=torch.where(inside, 1 - noise.truth, noise.truth))
         again, _ = tuned((fresh, alone), tmp_path / f"work {fold}", replace(QUICK, folds=3, epochs=0), folds=folds)
-        assert torch.equal(again.out_of_fold[inside], found.out_of_fold[inside])  # its own labels do not matter
+        odds, others = (each.out_of_fold[inside].logit()[:, 0] for each in (found, again))
+        ratio = odds[0] / others[0]  # of two temperatures, which are the other folds' business
+        torch.testing.assert_close(odds, ratio * others, atol=1e-4, rtol=1e-3)  # its own labels do not matter
 
 
 def load_backbone_again(held, folder):

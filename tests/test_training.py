@@ -172,3 +172,22 @@ def test_only_what_requires_a_gradient_is_trained(coloured):
 
     assert torch.equal(module[0].weight, before)
     assert module[1].head.weight.abs().sum() > 0
+
+
+def test_mixup_gives_each_image_a_share_of_another_and_the_loss_that_share_of_its_label():
+    module = nn.Linear(4, 3)
+    inputs, truth = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 2, 1, 0])
+    course = Course(module, inputs, truth, TrainingSettings(mixup=0.5))
+    chosen = torch.tensor([5, 2, 0, 3])
+
+    loss = course.loss(chosen, torch.Generator().manual_seed(7))
+
+    drawn = torch.Generator().manual_seed(7)
+    share, others = 0.5 * float(torch.rand((), generator=drawn)), torch.randperm(4, generator=drawn)
+    expected = 0.0
+    for place, other in enumerate(others.tolist()):
+        mine, theirs = int(chosen[place]), int(chosen[other])
+        chances = module((1 - share) * inputs[mine] + share * inputs[theirs]).softmax(0)
+        expected -= (1 - share) * chances[truth[mine]].log() + share * chances[truth[theirs]].log()
+    assert 0 < share < 0.5
+    torch.testing.assert_close(loss, expected / 4)

@@ -189,7 +189,7 @@ def assert_explained(classifier: Classifier, size: int) -> None:
     assert heatmap.shape == explanation.image.size[::-1] == (size, size)
     assert np.isfinite(heatmap).all()
     assert heatmap.min() >= 0
-    assert heatmap.max() == 1
+    assert 0 < heatmap.max() <= 1  # over the largest absolute value: evidence against may be stronger
     assert heatmap.std() > 0.05
     assert explanation.provenance["revision"] == classifier.revision
 

@@ -47,12 +47,16 @@ class TrainingSettings:
     learning_rate: float = 1e-3  # the peak; AdamW's usual value from scratch, take a tenth or less for fine-tuning
     weight_decay: float = 0.05  # of weight matrices and kernels only, never of biases and normalisation
     label_smoothing: float = 0.0  # none: probabilities shown as reasons should not be pushed away from 0 and 1
+    mixup: float = 0.0  # up to this share of another image, and of its label, is mixed into each
     warm_up: float = 0.1  # the share of all steps over which the learning rate climbs
     freeze_batch_norm: bool = False  # True: it keeps its statistics, which a fine-tuned network brings along
 
 
 class Course:
     """The epochs of one fit, each of which depends on nothing but the state before it, the seed and its number.
+
+    Mixup (Zhang et al., 2018, arXiv:1710.09412) mixes what the module is given, pixels or the maps of layers below it
+    (Verma et al., 2019, arXiv:1806.05236), with a share that is uniform from 0 to the largest.
 
     AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101) under cross-entropy; the learning rate climbs linearly and
     falls as a half cosine. The same seed, module and pictures give the same weights on the same machine, whether the
@@ -104,9 +108,15 @@ class Course:
 
     def loss(self, chosen: Tensor, generator: Generator) -> Tensor:
         """Of one batch, in the graph."""
-        logits = logits_of(self.module, self.seen(chosen, generator))
-        truth = self.labels[chosen].to(logits.device)
-        return cross_entropy(logits, truth, label_smoothing=self.settings.label_smoothing)
+        inputs, smoothing = self.seen(chosen, generator), self.settings.label_smoothing
+        truth = self.labels[chosen].to(inputs.device)
+        if not self.settings.mixup:
+            return cross_entropy(logits_of(self.module, inputs), truth, label_smoothing=smoothing)
+        share = self.settings.mixup * float(torch.rand((), generator=generator))
+        others = torch.randperm(len(chosen), generator=generator).to(inputs.device)
+        logits = logits_of(self.module, torch.lerp(inputs, inputs[others], share))
+        own, other = (cross_entropy(logits, each, label_smoothing=smoothing) for each in (truth, truth[others]))
+        return torch.lerp(own, other, share)
 
     def seen(self, chosen: Tensor, generator: Generator) -> Tensor:
         """What the module is given of these pictures."""

@@ -13,8 +13,8 @@ from xaihub import Classifier
 from xaihub.datasets import LabelledPictures
 from xaihub.finetuning import FineTuning, forget
 from xaihub.finetuning.fitting import run_key
+from xaihub.finetuning.folding import folds_of
 from xaihub.finetuning.pixel_store import PixelStore, read_pixels
-from xaihub.finetuning.runs import folds_of
 from xaihub.passes import slices
 from xaihub.prototype_fitting import SETTINGS, fit_prototypes
 from xaihub.prototype_maps import Looked, look
@@ -62,7 +62,7 @@ def pieces(task: Task) -> list[Piece]:
 def _fold(open_: Callable[[], Opened], method: Method, fold: int) -> dict[str, Any]:
     """What the black box and the prototypes say of the pictures of a fold, having learned from all others."""
     opened = open_()
-    fold_of = folds_of(opened.store, FineTuning(folds=FOLDS))  # each class evenly, near copies together
+    fold_of = folds_of(opened.store, FOLDS, FineTuning().seed)  # each class evenly, near copies together
     learned = _part(opened.store, torch.nonzero(fold_of != fold)[:, 0].tolist())
     black_box = opened.black_box(learned)
     with timed() as embedding, exactly():

@@ -15,6 +15,10 @@ AUGMENTATION = (
     " how a picture was made are what tells a generated picture from a photograph, and such changes would erase or"
     " create them."
 )
+MIXUP = (
+    "What the trained layers were given of two pictures, and their labels, was mixed"
+    " ([mixup](https://arxiv.org/abs/1710.09412)), so that they learn fewer pictures by heart."
+)
 _WHAT_F1_MEANS = "the harmonic mean of precision and recall"
 _BEGIN, _END = "<!-- measured by xaihub -->", "<!-- end of what xaihub measured -->"
 _NOTHING_MEASURED = """Nothing that the network had not seen was measured: the dataset has neither a test nor a
@@ -210,9 +214,13 @@ def _trained(training: Mapping[str, Any]) -> str:
     first = "The new head alone was trained, on the features of the unchanged network."
     if training.get("history", True):
         first = (
-            "First the new head alone, on the features of the unchanged network, then all layers at a low learning rate"
-            f" ([LP-FT](https://arxiv.org/abs/2202.10054)). {AUGMENTATION}"
+            "First the new head alone, on the features of the unchanged network, then, at a low learning rate"
+            f" ([LP-FT](https://arxiv.org/abs/2202.10054)), {training.get('trained', 'all layers')}. {AUGMENTATION}"
         )
+        if training["settings"].get("mixup"):
+            first += f" {MIXUP}"
+    if said := training.get("calibration", {}).get("in_words"):
+        first += f"\n\n{said}"
     steps = "\n".join(f"- {_text(step, 1000)}" for step in dataset.get("steps", ()))
     treated = f"How the dataset's pictures were treated before:\n\n{steps}\n\n" if steps else ""
     return f"{first}\n\n{treated}{_table(('', ''), rows)}"
@@ -221,7 +229,7 @@ def _trained(training: Mapping[str, Any]) -> str:
 def _idle(training: Mapping[str, Any]) -> set[str]:
     """Settings that had no part in this training."""
     if not training.get("history", True):
-        kept = {"seed", "head_strength", "head_epochs", "folds"}
+        kept = {"seed", "head_strength", "head_epochs", "folds", "calibration_folds"}
         return set(training["settings"]) - kept
     chosen = any("validation_loss" in epoch for epoch in training.get("history", ()))
     return {"averaged"} if chosen else {"patience"}

@@ -3,8 +3,12 @@
 settings.py      how, with a reason for each default
 pixel_store.py   the pictures as bytes, in memory as far as there is room
 augmentation.py  how they are varied: nothing that erases or creates traces of their making
+trunk.py         the lower layers, which stay as they are: where they end, by measurement
+inputs.py        what the trained layers are given of each picture, computed once and kept in a file
 probing.py       the new head alone, a convex problem
-fitting.py       everything, epoch by epoch, and in folds
+folding.py       which pictures are held out together
+fitting.py       the upper layers, epoch by epoch, and in folds
+calibration.py   one temperature, in the head's own weights
 checkpoints.py   what an epoch leaves for the next process
 examples.py      six explained pictures for the card
 runs.py          from a dataset and a backbone to a classifier's folder

@@ -16,7 +16,7 @@ from xaihub.images import perceptual_hash
 from xaihub.preprocessing import Transform
 from xaihub.progress import Progress, silent
 
-__all__ = ["Part", "PixelStore", "network_inputs", "read_pixels"]
+__all__ = ["PixelStore", "network_inputs", "read_pixels"]
 
 _UNLABELLED = "It has no label."
 
@@ -61,20 +61,6 @@ class PixelStore:
     def batches(self, size: int) -> Iterator[Tensor]:
         """All of them in order, (n, C, H, W) bytes."""
         return (self[chosen] for chosen in torch.arange(len(self)).split(size))
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some of the pictures of a store."""
-
-    store: PixelStore
-    places: Tensor
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, chosen: Tensor) -> Tensor:
-        return self.store[self.places[chosen]]
 
 
 def network_inputs(levels: Tensor, transform: Transform) -> Tensor:

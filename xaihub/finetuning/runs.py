@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,8 +18,7 @@ from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures
 from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
-from xaihub.duplicates import groups, near_pairs
-from xaihub.errors import DatasetError, HubError, UnsupportedModelError
+from xaihub.errors import HubError, UnsupportedModelError
 from xaihub.families import FAMILIES, staged
 from xaihub.families.from_transformers import Backbone, load_backbone
 from xaihub.finetuning.examples import write_examples
@@ -78,9 +76,8 @@ def train_classifier(
     training = read_pixels(rows, held.transform, labels, budget=memory, progress=part(progress, 0.0, 0.05))
     judge = None if validation is None else read_pixels(validation, held.transform, labels, budget=memory)
     work = cache_folder() / "training" / run_key(settings, f"{plan.repo_id}@{plan.revision}", training, judge)
-    folds = folds_of(training, settings) if settings.folds else None
     tuned = fine_tune(
-        held, training, judge, settings, work=work, folds=folds, device=device or default_device(),
+        held, training, judge, settings, work=work, device=device or default_device(),
         progress=part(progress, 0.05, 0.9),
     )  # fmt: skip
     held.module.to("cpu")
@@ -122,23 +119,6 @@ def opened(
     return rows, labels, others.get("validation"), others.get("test")
 
 
-def folds_of(training: PixelStore, settings: FineTuning) -> Tensor:
-    """(N,) the fold of each picture: each class spread evenly, near copies together, drawn by seed."""
-    generator = np.random.default_rng(settings.seed)
-    found = torch.zeros(len(training), dtype=torch.long)
-    alike = groups(len(training), near_pairs(training.hashes))
-    for label in range(len(training.labels)):
-        mine = [group for group in alike if int(training.truth[group[0]]) == label]
-        if len(mine) < settings.folds:
-            raise DatasetError(
-                f"{settings.folds} folds need as many different pictures of each class, and {training.labels[label]!r}"
-                f" has {len(mine)} once near copies are kept together. Ask for fewer folds."
-            )
-        for place, chosen in enumerate(generator.permutation(len(mine))):
-            found[mine[chosen]] = place % settings.folds
-    return found
-
-
 def _record(
     plan: Plan, source: Source, training: PixelStore, held: Backbone, tuned: FineTuned, settings: FineTuning
 ) -> dict[str, Any]:
@@ -150,6 +130,8 @@ def _record(
         "settings": asdict(settings),
         "history": [dict(row) for row in tuned.history],
         "kept": tuned.kept,
+        "trained": tuned.trained,
+        "calibration": {**asdict(tuned.calibration), "in_words": tuned.calibration.in_words},
         **circumstances(training, tuned.seconds),
     }
     if tuned.out_of_fold is not None and tuned.fold_of is not None:

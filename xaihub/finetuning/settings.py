@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from xaihub.errors import DatasetError
 
-__all__ = ["FineTuning", "Kept", "refuse_too_few"]
+__all__ = ["Calibration", "FineTuning", "Kept", "refuse_too_few"]
 
 FEWEST = 3  # pictures of a class; fewer teach the pictures, not the class
 State = dict[str, Tensor]
@@ -18,17 +18,20 @@ State = dict[str, Tensor]
 class FineTuning:
     """How a backbone is fine-tuned.
 
-    With the defaults and MobileNetV2, 5-fold cross-validation on 100 photographs of cats and 100 generated ones gave an
-    accuracy of 0.970 (0.936 to 0.986); the head alone gave 0.955.
+    How the defaults were chosen, and what they give beside other settings: docs/PIPELINE.md, `benchmarks/finetuning`.
     """
 
     seed: int = 0  # of the folds, the pictures' order and how they are varied
     epochs: int = 10  # after the head; 0 trains the head alone. With a validation split it may end earlier
     batch_size: int = 16  # small: a few hundred pictures are still some hundred steps
     learning_rate: float = 1e-4  # a tenth of what is usual from scratch: the network is to be adjusted, not replaced
+    trained_share: float = 0.25  # of the arithmetic, the upper layers'; 1 trains every layer. Fewer learn less by heart
+    copies: int = 8  # of each picture, varied, that the unchanged layers look at once
+    disk: int = 8 * 2**30  # bytes for what they make of them; beyond, fewer copies, then none are kept
     weight_decay: float = 0.05  # AdamW's usual one
     warm_up: float = 0.1  # the share of the steps over which the learning rate climbs
-    label_smoothing: float = 0.0  # none: probabilities should be what they say
+    label_smoothing: float = 0.0  # none: mixup does what it would do, and better
+    mixup: float = 0.5  # up to this share of another picture's maps and label is mixed in: fewer confident mistakes
     head_strength: float = 0.01  # of the first head, the C of logistic regression: weak, fine-tuning does the rest
     head_epochs: int = 5  # of a head that is not one linear layer, and so is trained by gradient
     batch_norm: Literal["frozen", "reestimated"] = "frozen"  # small batches have poor statistics
@@ -36,16 +39,22 @@ class FineTuning:
     patience: int = 3  # epochs without a lower validation loss before it ends
     shift: float = 0.04  # pictures move by up to this share of their size
     light: float = 0.1  # and get brighter or darker, more or less contrasty by up to this share
+    calibration_folds: int = 4  # whose unseen answers the temperature is fitted to, without a validation split
     folds: int = 0  # of a cross-validation beside the training on everything; 0 for none
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 0), ("batch_size", 1), ("head_epochs", 0), ("averaged", 1), ("patience", 1)):
+        for name, least in (("epochs", 0), ("batch_size", 1), ("head_epochs", 0), ("averaged", 1), ("patience", 1),
+                            ("copies", 1), ("disk", 0), ("calibration_folds", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise DatasetError(f"{name} is {getattr(self, name)}; it must be {least} or more.")
         if self.folds == 1 or self.folds < 0:
             raise DatasetError(
                 f"{self.folds} folds leave nothing to train on. Give 2 or more (5 is usual), or 0 for none."
             )
+        if not 0 < self.trained_share <= 1:
+            raise DatasetError(f"A trained share of {self.trained_share} is none. Give one above 0, up to 1 for all.")
+        if not 0 <= self.mixup <= 0.5:
+            raise DatasetError(f"Mixup of {self.mixup} mixes in more than the half. Give 0 (none) to 0.5.")
         if not 0 < self.learning_rate < 1:
             raise DatasetError(f"A learning rate of {self.learning_rate} trains nothing. Give one such as 1e-4.")
         if self.batch_norm not in ("frozen", "reestimated"):
@@ -82,6 +91,32 @@ def refuse_too_few(name: str, labels: Sequence[str], named: Sequence[str], folds
                 f"The class {label!r} of {name} has {count} picture{'s' * (count != 1)}; {why}. Add pictures, or leave"
                 f" the class out{', or ask for fewer folds' * (folds > FEWEST)}."
             )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The temperature that the logits were divided by, for good, in the weights of the head.
+
+    Attributes:
+        temperature: 1 where nothing was done.
+        source: what it was fitted to, in words; "" where there was nothing.
+        why_not: "" if it is in the head, else why it is not.
+        before, after: the cross-entropy of those predictions without and with it.
+    """
+
+    temperature: float
+    source: str
+    why_not: str = ""
+    before: float | None = None
+    after: float | None = None
+
+    @property
+    def in_words(self) -> str:
+        if self.why_not:
+            return f"Not calibrated: {self.why_not}."
+        return (
+            f"Calibrated by a temperature of {self.temperature:.2f}, from {self.source}; it is in the head's weights."
+        )
 
 
 class Kept:
