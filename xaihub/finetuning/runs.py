@@ -19,7 +19,7 @@ from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures
 from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
-from xaihub.duplicates import groups, near_pairs
+from xaihub.duplicates import groups
 from xaihub.errors import DatasetError, HubError, UnsupportedModelError
 from xaihub.families.from_transformers import Backbone, load_backbone
 from xaihub.finetuning.examples import write_examples
@@ -28,8 +28,9 @@ from xaihub.finetuning.pixel_store import PixelStore, read_pixels
 from xaihub.finetuning.settings import FineTuning, refuse_too_few
 from xaihub.folders import folder_named
 from xaihub.loading import Limits, Plan, fetch_planned, load_classifier, preflight
-from xaihub.measuring import in_words, measure, metrics_of, write_json, write_measured
+from xaihub.measuring import Trained, in_words, measure, metrics_of, write_json, write_measured
 from xaihub.progress import Progress, part, silent
+from xaihub.same_content import same_content, sketches
 from xaihub.training import default_device
 
 __all__ = ["MARK", "forget", "train_classifier"]
@@ -123,7 +124,7 @@ def folds_of(training: PixelStore, settings: FineTuning) -> Tensor:
     """(N,) the fold of each picture: each class spread evenly, near copies together, drawn by seed."""
     generator = np.random.default_rng(settings.seed)
     found = torch.zeros(len(training), dtype=torch.long)
-    alike = groups(len(training), near_pairs(training.hashes))
+    alike = groups(len(training), same_content(training.small))
     for label in range(len(training.labels)):
         mine = [group for group in alike if int(training.truth[group[0]]) == label]
         if len(mine) < settings.folds:
@@ -134,6 +135,13 @@ def folds_of(training: PixelStore, settings: FineTuning) -> Tensor:
         for place, chosen in enumerate(generator.permutation(len(mine))):
             found[mine[chosen]] = place % settings.folds
     return found
+
+
+def contradictions(training: PixelStore) -> list[list[str]]:
+    """The keys of images that are there under two labels, group by group."""
+    alike = groups(len(training), same_content(training.small))
+    truth, keys = training.truth.tolist(), [key for key, _, _ in training.rows.sources]
+    return [[keys[place] for place in group] for group in alike if len({truth[place] for place in group}) > 1]
 
 
 def _record(
@@ -190,7 +198,14 @@ def circumstances(training: PixelStore, seconds: float) -> dict[str, Any]:
         "machine": _machine(),
         "versions": {name: version(name) for name in ("torch", "transformers", "timm", "numpy", "pillow")},
         "perceptual_hashes": [f"{hashed:016x}" for hashed in training.hashes.tolist()],
+        "content_sketches": [row.astype(">u8").tobytes().hex() for row in sketches(training.small)],
+        "two_labels": contradictions(training),
     }
+
+
+def trained_by(training: PixelStore) -> Trained:
+    """What near copies of the training images are known by."""
+    return Trained(training.hashes.tolist(), sketches(training.small))
 
 
 def _fold_record(training: PixelStore, answers: Tensor, fold_of: Tensor) -> dict[str, Any]:
@@ -238,7 +253,7 @@ def _finish(
     classifier = replace(load_classifier(folder, device=default_device()), repo_id=name)
     metrics = dict[str, Any]()
     if unseen is not None:
-        metrics = dict(measure(classifier, unseen, trained_on=training.hashes.tolist(), progress=progress).metrics)
+        metrics = dict(measure(classifier, unseen, trained_on=trained_by(training), progress=progress).metrics)
         metrics["caution"] = caution
     elif "folds" in record:
         metrics = {**record["folds"]["metrics"], **_of_folds(name, classifier, training, record["folds"]["count"])}
