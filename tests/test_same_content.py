@@ -151,8 +151,8 @@ def test_sketches_find_copies_saved_again_and_nothing_else(kind):
     among = copies_by_sketch(copies, stored)
 
     assert among[:30].sum() >= 27
-    assert not among[30:].any()
-    assert not copies_by_sketch(copies[30:], stored).any()
+    assert among[30:].sum() <= 1, "by chance, less than one"
+    assert copies_by_sketch(copies[30:], stored).sum() <= 1
 
 
 def test_a_sketch_is_the_same_on_every_machine():

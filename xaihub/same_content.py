@@ -41,8 +41,8 @@ _GROUNDS = 40  # levels of 255 that the grounds may differ by: a brighter copy
 _CONTRASTS = 1.6  # times
 _CANDIDATES = 20_000  # pairs that are compared exactly, or 4 for each image
 _SAMPLE = 6_000  # pairs that chance is estimated from
-_MARGIN = 0.75  # of the distance of the nearest match by chance
 _SHIFT = 4  # cells that a decoy is moved by, a quarter of the image
+_SHIFTS = [(down, right) for down in (-_SHIFT, 0, _SHIFT) for right in (-_SHIFT, 0, _SHIFT) if (down, right) != (0, 0)]
 _ROWS = 1_000  # compared at once
 _BITS, _SKETCHED = 256, 28  # bits that the sketches of copies may differ in: a 5 % crop changes 20, of photographs 60
 
@@ -107,7 +107,10 @@ def _coarse(values: Floats) -> Floats:
     return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-3)
 
 
-def _candidates(coarse: Floats, others: Floats, most: int, first: int | None) -> tuple[Pairs, Pairs, float]:
+Candidates: TypeAlias = tuple[Pairs, Pairs, float]
+
+
+def _candidates(coarse: Floats, others: Floats, most: int, first: int | None, drawn: int = _SAMPLE) -> Candidates:
     """Pairs whose coarse contents are alike: the `most` nearest; some drawn by seed, and for how many each stands."""
     random, count = np.random.default_rng(0), 0
     nearest = sample = np.empty((0, 2), dtype=np.int64)
@@ -115,8 +118,8 @@ def _candidates(coarse: Floats, others: Floats, most: int, first: int | None) ->
     for pairs, alike in _alike(coarse, others, first):
         count += len(pairs)
         nearest, cosines = _smallest(np.concatenate([nearest, pairs]), np.concatenate([cosines, -alike]), most)
-        drawn = random.random(len(pairs))
-        sample, keys = _smallest(np.concatenate([sample, pairs]), np.concatenate([keys, drawn]), _SAMPLE)
+        lots = np.concatenate([keys, random.random(len(pairs))])
+        sample, keys = _smallest(np.concatenate([sample, pairs]), lots, drawn)
     return nearest, sample, 1.0 if count <= most else count / len(sample)
 
 
@@ -149,18 +152,26 @@ class _Compared:
 
 
 def _by_chance_moved(content: _Content, coarse: Floats, first: int | None) -> float:
-    """The distance that content may move: less than of the nearest match by chance that is not in place already."""
+    """The distance that content may move: no more than of the nearest match by chance that is not in place already.
+
+    Of so many decoys as there are, an eighth of a pair is expected to match by chance within that.
+    """
     moved = _MOVED
-    for axis in (1, 2):
-        shifted = np.roll(content.values, _SHIFT, axis)
-        np.moveaxis(shifted, axis, 0)[:_SHIFT] = 0
-        decoy = _Content(shifted, content.ground, content.contrast)
-        _, drawn, weight = _candidates(coarse, _coarse(shifted), 0, first)
+    for shift in _SHIFTS:
+        decoy = _Content(_shifted(content.values, shift), content.ground, content.contrast)
+        _, drawn, weight = _candidates(coarse, _coarse(decoy.values), 0, first, _SAMPLE // 4)
         found = _compared(content, drawn, decoy)
         matches = found.distance[(found.difference <= _DIFFERENCE) & (found.distance > _LEAST_MOVED)]
-        # of all pairs, each drawn stands for `weight`: the nearest of so many more is nearer by the square root
-        moved = min(moved, _MARGIN * float(matches.min(initial=np.inf)) / max(1.0, weight) ** 0.5)
+        # each drawn stands for `weight` pairs: the nearest of so many more is nearer by the square root
+        moved = min(moved, float(matches.min(initial=np.inf)) / max(1.0, weight) ** 0.5)
     return max(_LEAST_MOVED, moved)
+
+
+def _shifted(values: Floats, shift: tuple[int, int]) -> Floats:
+    """Moved down and right by so many cells, with ground where nothing comes from."""
+    padded = np.pad(values, [(0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT), (0, 0)])
+    top, left = (_SHIFT - cells for cells in shift)
+    return padded[:, top : top + EDGE, left : left + EDGE]
 
 
 def _best(some: _Compared, nearest: _Compared) -> NDArray[np.bool_]:
@@ -290,24 +301,33 @@ def sketches(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def copies_by_sketch(mine: NDArray[np.uint64], theirs: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """(N,), which of mine show the same content as one of theirs, as far as sketches and chance allow to tell.
 
+    Chance is judged by the images on each side, of which few are copies of each other.
+
     Args:
         mine: (N, 4), theirs: (M, 4), by `sketches`.
     """
     if not len(mine) or not len(theirs):
         return np.zeros(len(mine), dtype=np.bool_)
-    nearest, partner, counts = np.zeros(len(mine), np.int64), np.zeros(len(mine), np.int64), np.zeros(_BITS + 1, int)
-    least = np.full(len(theirs), _BITS)
-    for place, sketch in enumerate(mine):
-        apart = np.bitwise_count(theirs ^ sketch).sum(1)
-        partner[place] = apart.argmin()
-        nearest[place] = apart[partner[place]]
-        least = np.minimum(least, apart)
-        counts += np.bincount(apart, minlength=_BITS + 1)
-    mutual = nearest[nearest == least[partner]]  # as copies are and pairs by chance seldom
-    counts -= np.bincount(mutual, minlength=_BITS + 1)
-    by_chance, bound = np.repeat(np.arange(_BITS + 1), counts.clip(0)), _SKETCHED
+    apart = [np.bitwise_count(theirs ^ sketch).sum(1) for sketch in mine]
+    nearest, bound = np.array([one.min() for one in apart]), _SKETCHED
+    by_chance = np.sort(np.concatenate([_apart(mine), _apart(theirs)]))
+    weight = len(mine) * len(theirs) / max(1, len(by_chance))
     while bound > 2 and not (
-        expected_below(bound, by_chance) < _CHANCE / 5 and counts[: int(bound) + 1].sum() <= (nearest <= bound).sum()
+        _few_below(bound, by_chance, weight)
+        and sum(int((one <= bound).sum()) for one in apart) <= 2 * (nearest <= bound).sum()
     ):
         bound /= _STEP**0.5
     return nearest <= bound
+
+
+def _few_below(bound: float, by_chance: NDArray, weight: float) -> bool:
+    """Whether no pair is expected: by the rings above, and by what lies below where the rings are not empty."""
+    expected = expected_below(bound, by_chance, weight)
+    return expected == 0 or (expected < _CHANCE / 5 and not (by_chance <= bound).any())
+
+
+def _apart(sketches: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The bits that each pair differs in; of many images, some are taken evenly."""
+    some = sketches[:: -(-len(sketches) // 2_000)]
+    pairs = [np.bitwise_count(some[place + 1 :] ^ sketch).sum(1) for place, sketch in enumerate(some)]
+    return np.concatenate(pairs).astype(np.int64)
