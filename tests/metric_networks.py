@@ -33,7 +33,10 @@ def red_sum(scale: float = 1.0, size: tuple[int, int] = SIZE):
 
 
 class Sharp(nn.Module):
-    """A small random network whose probabilities move: its logits are scaled up, and none of them leads everywhere."""
+    """A small random network whose probabilities move: its logits are scaled up, and none of them leads everywhere.
+
+    In float64, whatever it is given: see `peer_networks.in_float64`.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -42,9 +45,10 @@ class Sharp(nn.Module):
         with torch.no_grad():
             self.net.head.weight.mul_(60)
             self.net.head.bias.sub_(self.net(pictures(16, seed=5)).mean(0))
+        self.double()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.net(pixels)
+        return self.net(pixels.double())
 
 
 def sharp(seed: int = 0, size: tuple[int, int] = SIZE):

@@ -1,5 +1,7 @@
 """Networks that other libraries can explain too, and what those libraries make of a raw map before they show it."""
 
+import copy
+
 import numpy as np
 import torch
 from PIL import Image
@@ -36,13 +38,35 @@ def resnet18(classes: int = 10) -> nn.Module:
     return net.eval()
 
 
+def in_float64(net: nn.Module) -> nn.Module:
+    """The network, which now computes in float64 whatever it is given.
+
+    In float32 each processor's kernels round differently, and a value that rounds to the other side of a ReLU's kink,
+    or another largest value of a max pooling, changes a gradient by more than any tolerance.
+    """
+    net.double().register_forward_pre_hook(lambda _, inputs: (inputs[0].double(), *inputs[1:]))
+    return net
+
+
+def smooth(net: nn.Module) -> nn.Module:
+    """A copy without kinks: for inputs with noise, which two libraries round differently themselves."""
+    copied = copy.deepcopy(net)
+    for parent in list(copied.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(parent, name, nn.SiLU())
+            elif isinstance(child, nn.MaxPool2d):
+                setattr(parent, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+    return copied
+
+
 def vit(classes: int = 10) -> nn.Module:
     from torchvision import models
 
     torch.manual_seed(0)
     net = models.VisionTransformer(64, 16, 4, 4, 64, 128, num_classes=classes)
     nn.init.normal_(net.heads.head.weight)
-    return net.eval()
+    return in_float64(net.eval())
 
 
 def reshape_tokens(prefix, grid):
@@ -54,7 +78,7 @@ def peers(architecture):
     from torchvision import models
 
     if architecture == "resnet18":
-        net = resnet18()
+        net = in_float64(resnet18())
         return net, "layer4.1", net.layer4[-1], None
     if architecture == "vit":
         net = vit()
@@ -62,9 +86,9 @@ def peers(architecture):
         return net, name, net.get_submodule(name), reshape_tokens(1, (4, 4))
     torch.manual_seed(0)
     if architecture == "mobilenet_v2":
-        net = models.mobilenet_v2(weights=None, num_classes=10, width_mult=0.5)
+        net = in_float64(models.mobilenet_v2(weights=None, num_classes=10, width_mult=0.5))
         return net, "features.18", net.features[-1], None
-    net = models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], num_classes=10)
+    net = in_float64(models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], num_classes=10))
     return net, "permute", net.norm, lambda tensor: tensor.permute(0, 3, 1, 2)  # permute gives NCHW of norm's NHWC
 
 

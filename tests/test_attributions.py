@@ -21,6 +21,8 @@ from xaihub.attributions import (
 )
 from xaihub.explaining import explain
 
+pytestmark = pytest.mark.agreement
+
 
 def noise(height=32, width=32, seed=0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))

@@ -9,6 +9,8 @@ import torch
 from xaihub.cams import CAMS, fuse, smooth_gradcam_plus_plus
 from xaihub.perturbations import ablationcam, scorecam
 
+pytestmark = pytest.mark.agreement
+
 N, K, ROWS, COLUMNS = 2, 3, 2, 4  # all different: no two axes can be exchanged unnoticed
 LOOPS = {}
 

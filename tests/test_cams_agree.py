@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from peer_networks import as_they_show, noise, patterns, peers, reshape_tokens, resnet18, scaled
+from peer_networks import (
+    as_they_show,
+    in_float64,
+    noise,
+    patterns,
+    peers,
+    reshape_tokens,
+    resnet18,
+    scaled,
+    smooth,
+)
 from torch.nn.functional import interpolate
 from toy_networks import classifier_of
 
@@ -13,12 +23,20 @@ from xaihub.methods import METHODS, Query
 from xaihub.passes import tap
 from xaihub.perturbations import scorecam
 
+pytestmark = pytest.mark.agreement
+
 AGREES = {"atol": 1e-4, "rtol": 0}
 
 
 @pytest.fixture(scope="module")
 def resnet():
+    """For maps without gradients: a score moves no further than its rounding."""
     return resnet18()
+
+
+@pytest.fixture(scope="module")
+def resnet64():
+    return in_float64(resnet18())
 
 
 def raw_of(classifier, picture, method, target, **options):
@@ -143,24 +161,24 @@ def test_ablation_cam_switches_off_where_pytorch_grad_cam_writes_minus_ten_milli
     torch.testing.assert_close(ours[0], one_by_one, atol=1e-4, rtol=1e-3)
 
 
-def test_finer_cam_agrees_with_pytorch_grad_cam_for_one_other_class(resnet):
+def test_finer_cam_agrees_with_pytorch_grad_cam_for_one_other_class(resnet64):
     pgc = pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam.utils.model_targets import FinerWeightedTarget
 
-    classifier = classifier_of(resnet, size=(64, 64), classes=10)
+    classifier = classifier_of(resnet64, size=(64, 64), classes=10)
     picture = patterns()
     pixels = classifier.transform(picture)[None]
-    expected = theirs(pgc.FinerCAM, resnet, resnet.layer4[-1], pixels, [FinerWeightedTarget(3, [7], 1.0)])
+    expected = theirs(pgc.FinerCAM, resnet64, resnet64.layer4[-1], pixels, [FinerWeightedTarget(3, [7], 1.0)])
     ours = raw_of(classifier, picture, "finercam", 3, against=7)
     np.testing.assert_allclose(as_they_show(ours, 64), expected, **AGREES)
     assert np.abs(as_they_show(raw_of(classifier, picture, "finercam", 7, against=3), 64) - expected).max() > 0.1
 
 
-def test_fused_layers_agree_with_pytorch_grad_cam_apart_from_their_scaling(resnet):
+def test_fused_layers_agree_with_pytorch_grad_cam_apart_from_their_scaling(resnet64):
     pgc = pytest.importorskip("pytorch_grad_cam")
-    classifier = classifier_of(resnet, size=(96, 96), classes=10).with_layer("layer3.1 + layer4.1")
+    classifier = classifier_of(resnet64, size=(96, 96), classes=10).with_layer("layer3.1 + layer4.1")
     pixels = classifier.transform(patterns(96))[None]
-    expected = theirs(pgc.HiResCAM, resnet, [resnet.layer3[-1], resnet.layer4[-1]], pixels, [8])
+    expected = theirs(pgc.HiResCAM, resnet64, [resnet64.layer3[-1], resnet64.layer4[-1]], pixels, [8])
     with tap(classifier) as run:
         maps = [CAMS["hirescam"](*pair) for pair in run(pixels).by_layer([8])]
     assert [tuple(each.shape) for each in maps] == [(1, 6, 6), (1, 3, 3)]
@@ -196,19 +214,20 @@ def test_score_cam_differs_from_torch_cams_by_its_masks_only(resnet):
     assert np.corrcoef(ours.numpy().ravel(), expected.numpy().ravel())[0, 1] > 0.99
 
 
-def test_smooth_grad_cam_plus_plus_differs_from_torch_cams_by_its_equation_only(resnet):
+def test_smooth_grad_cam_plus_plus_differs_from_torch_cams_by_its_equation_only():
     """With equal noise theirs is our gradients in another equation: D1 and A of the last copy, A times D3 by place."""
     methods = pytest.importorskip("torchcam.methods")
-    classifier = classifier_of(resnet, size=(64, 64), classes=10, target_layer="layer3.1")
+    net = in_float64(smooth(resnet18()))
+    classifier = classifier_of(net, size=(64, 64), classes=10, target_layer="layer3.1")
     picture = patterns()
     query = Query(classifier, picture, target=3)
     ours = METHODS["smooth-gradcam++"].run(query)[0].raw
     pixels = query.view.pixels
     draws = torch.randn((SMOOTHED_OVER, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     copies = iter(draws * NOISE * (pixels.max() - pixels.min()))
-    with methods.SmoothGradCAMpp(resnet, "layer3", num_samples=SMOOTHED_OVER) as peer:
+    with methods.SmoothGradCAMpp(net, "layer3", num_samples=SMOOTHED_OVER) as peer:
         peer._distrib.sample = lambda size: next(copies)[None]
-        resnet(pixels)
+        net(pixels)
         expected = peer(class_idx=3, normalized=False)[0]
 
     noisy = query.memory["smooth-gradcam++"]
@@ -216,15 +235,16 @@ def test_smooth_grad_cam_plus_plus_differs_from_torch_cams_by_its_equation_only(
     second, third = d.square().mean(0), (d**3).mean(0)
     alpha = second / (2 * second + (query.activations * third).sum((1, 2), keepdim=True) + 1e-8)
     their_equation = ((alpha * d[-1].relu()).sum((1, 2), keepdim=True) * noisy.activations[-1]).sum(0)
-    torch.testing.assert_close(their_equation[None], expected, atol=0, rtol=1e-4)
+    torch.testing.assert_close(their_equation[None].double(), expected, atol=0, rtol=1e-4)
     assert np.abs(ours - expected[0].numpy()).max() > 1e-3
 
 
-def test_grad_cam_is_captums_also_where_it_is_negative(resnet):
+def test_grad_cam_is_captums_also_where_it_is_negative(resnet64):
     attr = pytest.importorskip("captum.attr")
-    classifier = classifier_of(resnet, size=(96, 96), classes=10)
+    classifier = classifier_of(resnet64, size=(96, 96), classes=10)
     pixels = torch.stack([classifier.transform(patterns(96, seed)) for seed in range(2)])
-    expected = attr.LayerGradCam(resnet, resnet.layer4).attribute(pixels, target=torch.tensor([3, 7])).detach()[:, 0]
+    expected = attr.LayerGradCam(resnet64, resnet64.layer4).attribute(pixels, target=torch.tensor([3, 7]))
+    expected = expected.detach()[:, 0].float()
     assert (expected < 0).any()
     torch.testing.assert_close(heatmaps(classifier, pixels, [3, 7]), expected, **AGREES)
 

@@ -13,7 +13,7 @@ FLOORS = {
     "errors": 0, "curated": 0, "folders": 0, "levels": 0,
     "registry": 1, "progress": 1, "untrusted": 1, "images": 1, "agreement": 1, "intervals": 1, "separability": 1,
     "class_names": 1, "wrappers": 1,
-    "duplicates": 2, "fairness": 2, "splitting": 2, "figures": 2,
+    "duplicates": 2, "fairness": 2, "splitting": 2, "figures": 2, "same_content": 3,
     "index": 2, "projections": 2, "notebook": 2, "downloads": 2, "tensor_headers": 2,
     "kaggle_worker": 2,
     "records": 3, "spaces": 3, "heads": 3, "hooks": 3, "calls": 3, "cuts": 3, "quadrants": 3, "placement": 3,

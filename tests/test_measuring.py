@@ -12,7 +12,7 @@ from xaihub import Classifier
 from xaihub.datasets import LabelledPictures, from_pairs
 from xaihub.errors import CancelledError, DatasetError
 from xaihub.images import perceptual_hash
-from xaihub.measuring.measuring import measure, trained_hashes, write_measured
+from xaihub.measuring.measuring import Trained, measure, trained_images, write_measured
 
 LABELS = ("red", "green", "blue")
 
@@ -74,11 +74,12 @@ def test_batches_of_any_size_give_the_same_figures(classifier):
 
 
 def test_near_copies_of_training_pictures_are_counted_and_taken_out(classifier):
+    """By the hashes alone, which are all that older records hold."""
     pictures = shown(("red", "red"), ("red", "green"), ("green", "green"), ("blue", "red"))
     seen = [perceptual_hash(row.picture) for row in pictures][:2]
     close = [seen[0] ^ 0b101, seen[1]]  # two bits of 64 differ
 
-    found = measure(classifier, pictures, trained_on=close)
+    found = measure(classifier, pictures, trained_on=Trained(close))
     metrics = found.metrics
 
     assert found.in_words.endswith("2 of them are, or nearly are, pictures it was trained on; 50.0% without them")
@@ -86,13 +87,15 @@ def test_near_copies_of_training_pictures_are_counted_and_taken_out(classifier):
     assert metrics["accuracy"] == 0.5
     assert metrics["accuracy_without_them"] == 0.5
     assert measure(classifier, pictures).metrics["near_copies_of_training"] is None
-    assert measure(classifier, pictures, trained_on=[]).metrics["near_copies_of_training"] == 0
+    assert measure(classifier, pictures, trained_on=Trained([])).metrics["near_copies_of_training"] == 0
 
 
 def test_hashes_are_read_from_a_training_record_and_anything_else_is_passed_over():
-    assert trained_hashes({"perceptual_hashes": ["00000000000000ff", "zz", 7, None]}) == [255]
-    assert trained_hashes({}) is None
-    assert trained_hashes({"perceptual_hashes": "00"}) is None
+    assert trained_images({"perceptual_hashes": ["00000000000000ff", "zz", 7, None]}).hashes == [255]
+    assert trained_images({}) is None
+    assert trained_images({"perceptual_hashes": "00"}) is None
+    sketched = trained_images({"content_sketches": ["0" * 15 + "1" + "f" * 48, "zz", "1" * 63, None]}).sketches
+    assert sketched.tolist() == [[1, *[2**64 - 1] * 3]]
 
 
 def test_other_classes_are_refused_with_both_lists(classifier):

@@ -12,6 +12,8 @@ from xaihub.errors import XaihubError
 from xaihub.metrics import METRICS, area, both_curves, curve
 from xaihub.metrics.curves import _folded_bell, blurred, places
 
+pytestmark = pytest.mark.agreement
+
 TARGETS = torch.tensor([0, 1, 2])
 
 

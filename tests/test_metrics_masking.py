@@ -10,6 +10,8 @@ from xaihub.maps import enlarged
 from xaihub.metrics import METRICS, explainer_of
 from xaihub.metrics.masking import coherency, seen_through, whole_and_seen_through
 
+pytestmark = pytest.mark.agreement
+
 TARGETS = torch.tensor([0, 1, 2])
 
 

@@ -22,6 +22,8 @@ from xaihub.metrics.road import road_curves
 from xaihub.metrics.robustness import noisy_copies
 from xaihub.metrics.subsets import random_subsets
 
+pytestmark = pytest.mark.agreement
+
 TARGETS = torch.tensor([0, 1, 2])
 
 

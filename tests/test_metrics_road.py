@@ -10,6 +10,8 @@ from xaihub.metrics import METRICS
 from xaihub.metrics.imputing import imputed
 from xaihub.metrics.road import road_curves
 
+pytestmark = pytest.mark.agreement
+
 TARGETS = torch.tensor([0, 1, 2])
 WEIGHTS = {0: 1 / 6, 1: 1 / 12}  # of a neighbour at an edge, at a corner
 

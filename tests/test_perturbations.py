@@ -12,6 +12,8 @@ from xaihub.explaining import explain
 from xaihub.methods import METHODS, Query
 from xaihub.perturbations import Masks, occlusion, rise, rise_masks, windows
 
+pytestmark = pytest.mark.agreement
+
 
 class RedAtOnePlace(nn.Module):
     """Class 0 is the red of the pixel in row 9, column 20; class 1 the green of all others; class 2 is nothing."""

@@ -1,7 +1,7 @@
-"""Pictures that are the same, or nearly: found among any number of them without comparing each with each.
+"""Hashes that differ in few bits, found among any number of them without comparing each with each; and groups.
 
-Two pictures are near copies when the 64 bits of `images.perceptual_hash` differ in few places *and* small versions of
-them look alike. The bits alone would call all flat pictures the same, since no cell is brighter than its neighbour.
+Near hashes alone make no copies: all images have the same one in which nothing is brighter than its neighbour, and
+images of few things on a plain ground have few. `same_content` compares the images themselves.
 """
 
 from collections import defaultdict
@@ -11,22 +11,14 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-__all__ = ["BITS", "confirmed", "groups", "near_copies", "near_pairs", "small"]
+__all__ = ["BITS", "groups", "near_copies", "near_pairs"]
 
 Hashes: TypeAlias = NDArray[np.uint64]
 Pairs: TypeAlias = NDArray[np.int64]  # (P, 2), the lower index first
 
 BITS = 4  # of 64 may differ: a JPEG of quality 30 or a half-size copy changes up to three, another picture about 30
-_EDGE = 16  # pixels of the small versions
-_TOLERANCE = 10.0  # of 255, on average: saving as JPEG changes 1 to 3, another photograph of the same scene 15 or more
 _CHUNK = 2_000_000  # pairs compared at once
-
-
-def small(picture: Image.Image) -> NDArray[np.uint8]:
-    """(16, 16, 3): a version small enough to keep for each of a hundred thousand pictures."""
-    return np.asarray(picture.convert("RGB").resize((_EDGE, _EDGE), Image.Resampling.BOX))
 
 
 def near_pairs(hashes: Sequence[int] | Hashes, *, bits: int = BITS) -> Pairs:
@@ -70,21 +62,6 @@ def _sharing(band: Hashes) -> Iterator[tuple[Pairs, Pairs]]:
         steps = np.arange(len(first)) - np.repeat(np.cumsum(many) - many, many)
         yield order[first], order[first + steps + 1]
         place = upto
-
-
-def confirmed(pairs: Pairs, pictures: NDArray[np.uint8], *, tolerance: float = _TOLERANCE) -> Pairs:
-    """The pairs whose small versions differ by at most `tolerance` of 255 on average.
-
-    Args:
-        pairs: (P, 2).
-        pictures: (N, 16, 16, 3), by `small`.
-    """
-    kept = [np.empty((0, 2), dtype=np.int64)]
-    for start in range(0, len(pairs), _CHUNK // 100):
-        some = pairs[start : start + _CHUNK // 100]
-        difference = np.abs(pictures[some[:, 0]].astype(np.int16) - pictures[some[:, 1]])
-        kept.append(some[difference.mean((1, 2, 3)) <= tolerance])
-    return np.concatenate(kept)
 
 
 def near_copies(

@@ -162,7 +162,8 @@ def _renamed(rows: Rows, used: Rows) -> Rows:
 
 def _copies(references: ReferenceSet, asked: ReferenceSet, row: int) -> Rows:
     vector = asked.index().vectors([row])[0]
-    return references.duplicates(vector, asked.digests[row], int(asked.hashes[row]))
+    picture = None if asked.pictures[row] is None else partial(asked.picture, row)
+    return references.duplicates(vector, asked.digests[row], int(asked.hashes[row]), picture)
 
 
 def _weights(classifier: Classifier, asked: ReferenceSet, rows: Rows, progress: Progress) -> dict[str, Tensor]:

@@ -127,7 +127,7 @@ def _embedder_of(query: Query, space: Space) -> Embedder:
 def left_out(query: Query, place: Place, name: str) -> NDArray[np.int64]:
     """The query itself and its near copies among the references; that they are left out is said."""
     image, references = query.view.image, place.references
-    rows = references.duplicates(place.vector, pixel_digest(image), perceptual_hash(image))
+    rows = references.duplicates(place.vector, pixel_digest(image), perceptual_hash(image), lambda: image)
     if len(rows):
         some = ", ".join(references.keys[row] for row in rows[:3])
         query.note(name, f"This picture, or a near copy, is among the references ({some}) and was left out.")

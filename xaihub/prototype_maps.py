@@ -16,15 +16,16 @@ from xaihub.building.embedding import encode
 from xaihub.classifier import Classifier
 from xaihub.datasets import Get, LabelledPictures
 from xaihub.datasets.pictures import draw, drawn
-from xaihub.duplicates import confirmed, groups, near_pairs, small
+from xaihub.duplicates import groups
 from xaihub.errors import DatasetError, UnsupportedModelError
 from xaihub.hooks import evaluating
-from xaihub.images import open_picture, perceptual_hash, pixel_digest
+from xaihub.images import open_picture, pixel_digest
 from xaihub.passes import Pass, tap, target_layer_of
 from xaihub.preprocessing import Transform
 from xaihub.progress import Progress, silent
 from xaihub.prototypes import Reading
 from xaihub.references import ReferenceSet
+from xaihub.same_content import same_content, small
 from xaihub.target_layer import TargetLayer
 
 __all__ = ["INSIDE", "Looked", "black_box_of", "look", "most_pictures", "read", "renamed"]
@@ -158,14 +159,13 @@ class _Seen(NamedTuple):
 
     pixels: Tensor
     digest: str
-    hashed: int
     small: np.ndarray
 
 
 def _prepared(classifier: Classifier, prepare: Callable[[Image.Image], Tensor], picture: Image.Image) -> _Seen:
     pixels = prepare(picture)
     image = classifier.transform.picture_of(pixels)
-    return _Seen(pixels, pixel_digest(image), perceptual_hash(image), small(image))
+    return _Seen(pixels, pixel_digest(image), small(image))
 
 
 def _batches(
@@ -246,7 +246,7 @@ def _columns(pictures: ReferenceSet | LabelledPictures) -> tuple[Callable[[int],
 
 def _copies(pictures: Sequence[_Seen]) -> tuple[int, ...]:
     """(N,), the group of each: pictures of equal pixels, and near copies."""
-    pairs = confirmed(near_pairs([each.hashed for each in pictures]), np.stack([each.small for each in pictures]))
+    pairs = same_content(np.stack([each.small for each in pictures]))
     first: dict[str, int] = {}
     equal = [(first.setdefault(each.digest, place), place) for place, each in enumerate(pictures)]
     group = np.empty(len(pictures), dtype=np.int64)

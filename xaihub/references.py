@@ -4,7 +4,7 @@ Rows are kept sorted by the class that the classifier predicts, so a search with
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,17 +20,19 @@ from xaihub import hub, notebook
 from xaihub.classifier import Classifier
 from xaihub.curated import STARTER
 from xaihub.embedders import EMBEDDERS, PIXELS
-from xaihub.errors import PictureError, ReferencesError, ReferencesMismatchError, UnknownNameError
+from xaihub.errors import PictureError, ReferencesError, ReferencesMismatchError, UnknownNameError, XaihubError
 from xaihub.folders import folder_named, replacing
 from xaihub.images import open_picture
 from xaihub.index import ExactIndex, VectorIndex, Where
 from xaihub.loading import STARTER_FOLDER, Limits
 from xaihub.reference_card import reference_card
 from xaihub.reference_files import FILES, Made, Stored, files_of, made_of, read, rows_with, write
+from xaihub.same_content import same_content, small
 from xaihub.spaces import Space
 
 __all__ = ["Made", "Neighbour", "ReferenceSet", "load_references"]
 
+_LOOKED_AT = 64  # crops that are decoded to see whether they are a query's copies
 _SAME_COSINE, _SAME_BITS = 0.999, 4  # a near duplicate is both: alike to the network, and alike as a picture
 
 
@@ -200,12 +202,33 @@ class ReferenceSet:
         found = zip(rows[0].tolist(), similarities[0].tolist(), strict=True)
         return [Neighbour(row, similarity) for row, similarity in found if row >= 0]
 
-    def duplicates(self, embedding: Tensor, digest: str, hashed: int) -> NDArray[np.int64]:
-        """The rows that are the query itself, or so near a copy that they would explain nothing."""
+    def duplicates(
+        self, embedding: Tensor, digest: str, hashed: int, image: Callable[[], Image.Image] | None = None
+    ) -> NDArray[np.int64]:
+        """The rows that are the query itself, or so near a copy that they would explain nothing.
+
+        Args:
+            image: gives the query's crop; rows must then show its content too, if their own crop is there.
+        """
         same = rows_with(self.digests, digest)
         close = np.flatnonzero(np.bitwise_count(self.hashes ^ np.uint64(hashed)) <= _SAME_BITS)
         near = close[(self.index().vectors(close) @ _unit(embedding)).numpy() > _SAME_COSINE]
+        near = np.setdiff1d(near, same)
+        if image is not None and len(near):
+            near = self._same_content(near, image())
         return np.union1d(same, near).astype(np.int64)
+
+    def _same_content(self, rows: NDArray[np.int64], image: Image.Image) -> NDArray[np.int64]:
+        """Those of the rows that show the image's content, or whose picture is not there to tell; the first few."""
+        missing, shown, there = list[int](), list[int](), [small(image)]
+        for row in rows[:_LOOKED_AT].tolist():
+            try:
+                there.append(small(self.picture(row)))
+                shown.append(row)
+            except XaihubError:  # it is not kept, or damaged: the hash and the vector are all there is
+                missing.append(row)
+        copies = [shown[place - 1] for _, place in same_content(np.stack(there), 1)]
+        return np.array([*missing, *copies], dtype=np.int64)
 
     def save(self, folder: str | Path) -> Path:
         """The folder that now holds the references; written beside its place and moved there at once."""

@@ -20,11 +20,11 @@ from xaihub.auditing.using import Said, answers_of, telling
 from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures
 from xaihub.datasets.splits import Source
-from xaihub.duplicates import confirmed, near_copies
 from xaihub.errors import PictureError, XaihubError
 from xaihub.images import open_picture
 from xaihub.loading import load_classifier
 from xaihub.progress import Progress, part, silent
+from xaihub.same_content import same_content
 
 __all__ = ["MARK", "NUISANCES", "AuditReport", "Finding", "audit", "refuse_numbers"]
 
@@ -131,21 +131,23 @@ def _copies(looked: Looked, others: Sequence[LabelledPictures], progress: Progre
     inside = [tuple(looked.keys[i] for i in group) for group in looked.together if len(group) > 1]
     label = dict(zip(looked.keys, looked.labels, strict=True))
     across: list[tuple[str, str, str]] = []
+    torn: list[tuple[str, ...]] = []
     counts: dict[str, int] = {}
     for place, other in enumerate(others):
         name = other.split or other.name
         theirs = hashed(other, part(progress, place / len(others), (place + 1) / len(others)))
         counts[name] = len(theirs.keys)
-        across += [(looked.keys[mine], theirs.keys[yours], name) for mine, yours in _alike(looked.compared, theirs)]
-    contradicting = [group for group in inside if len({label[key] for key in group}) > 1]
+        for mine, yours in _alike(looked.compared, theirs):
+            across.append((looked.keys[mine], theirs.keys[yours], name))
+            if theirs.labels[yours] not in (None, looked.labels[mine]):
+                torn.append(across[-1][:2])
+    contradicting = [group for group in inside if len({label[key] for key in group}) > 1] + torn
     return Copies(tuple(across), counts, tuple(inside), tuple(contradicting))
 
 
 def _alike(mine: Hashed, theirs: Hashed) -> Iterable[tuple[int, int]]:
-    pairs = np.array(near_copies(mine.hashes, theirs.hashes), dtype=np.int64).reshape(-1, 2)
-    shifted = pairs + np.array([0, len(mine.keys)])
-    kept = confirmed(shifted, np.concatenate([mine.small, theirs.small]))
-    return [(int(here), int(there) - len(mine.keys)) for here, there in kept]
+    pairs = same_content(np.concatenate([mine.small, theirs.small]), len(mine.keys))
+    return [(int(here), int(there) - len(mine.keys)) for here, there in pairs]
 
 
 def _cases(looked: Looked, said: Said | None) -> tuple[Case, ...]:

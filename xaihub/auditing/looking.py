@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,14 +14,12 @@ from xaihub.auditing.nuisances import NUISANCES
 from xaihub.auditing.sight import look
 from xaihub.classifier import Classifier
 from xaihub.datasets import Get, LabelledPictures
-from xaihub.duplicates import confirmed, groups, near_pairs, small
+from xaihub.duplicates import groups
 from xaihub.errors import DatasetError
-from xaihub.images import perceptual_hash
 from xaihub.progress import Progress, silent
+from xaihub.same_content import EDGE, same_content, small
 
 __all__ = ["Hashed", "Looked", "hashed", "look_through"]
-
-Hashes: TypeAlias = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +32,7 @@ class Hashed:
 
     keys: tuple[str, ...]
     labels: tuple[str | None, ...]
-    hashes: Hashes
     small: NDArray[np.uint8]
-
-    def pairs(self) -> NDArray[np.int64]:
-        """(P, 2), near copies among them, as `duplicates` finds them."""
-        return confirmed(near_pairs(self.hashes), self.small)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +75,6 @@ class Looked:
 class _One:
     features: list[tuple[float, ...]]
     kinds: list[str]
-    hash: int
     small: NDArray[np.uint8]
     pixels: Tensor | None
 
@@ -122,14 +113,14 @@ def look_through(
     flush()
     if len(set(labels)) < 2:
         raise DatasetError(_too_few(pictures, labels))
-    compared = Hashed(tuple(keys), tuple(labels), *_columns([(one.hash, one.small) for one in ones]))
+    compared = Hashed(tuple(keys), tuple(labels), _column([one.small for one in ones]))
     return Looked(
         tuple(keys),
         tuple(labels),
         {name: _numbers([one.features[i] for one in ones]) for i, name in enumerate(NUISANCES)},
         {name: tuple(one.kinds[i] for one in ones) for i, (name, entry) in enumerate(NUISANCES.items()) if entry.kind},
         compared,
-        groups(len(keys), compared.pairs()),
+        groups(len(keys), same_content(compared.small)),
         torch.cat(logits) if logits else None,
         unlabelled,
     )
@@ -137,17 +128,13 @@ def look_through(
 
 def hashed(pictures: LabelledPictures, progress: Progress = silent) -> Hashed:
     """What another split's pictures are compared by."""
-    keys, labels, found = list[str](), list[str | None](), list[tuple[int, NDArray[np.uint8]]]()
-    for done, (key, label, one) in enumerate(pictures.prepared(_compared)):
+    keys, labels, found = list[str](), list[str | None](), list[NDArray[np.uint8]]()
+    for done, (key, label, one) in enumerate(pictures.prepared(small)):
         progress(done / max(1, len(pictures)), f"Comparing with the split {pictures.split or pictures.name}")
         keys.append(key)
         labels.append(label)
         found.append(one)
-    return Hashed(tuple(keys), tuple(labels), *_columns(found))
-
-
-def _compared(picture: Image.Image) -> tuple[int, NDArray[np.uint8]]:
-    return perceptual_hash(picture), small(picture)
+    return Hashed(tuple(keys), tuple(labels), _column(found))
 
 
 def _one(get: Get, classifier: Classifier | None) -> _One:
@@ -156,11 +143,11 @@ def _one(get: Get, classifier: Classifier | None) -> _One:
     features = [tuple(map(float, entry.measure(sight))) for entry in NUISANCES.values()]
     kinds = [entry.kind(sight) if entry.kind else "" for entry in NUISANCES.values()]
     pixels = classifier.transform(sight.picture) if classifier is not None else None
-    return _One(features, kinds, *_compared(sight.picture), pixels)
+    return _One(features, kinds, small(sight.picture), pixels)
 
 
 def _without_pixels(one: _One) -> _One:
-    return _One(one.features, one.kinds, one.hash, one.small, None)
+    return _One(one.features, one.kinds, one.small, None)
 
 
 def _asked(classifier: Classifier, batch: list[Tensor]) -> list[Tensor]:
@@ -174,9 +161,8 @@ def _numbers(rows: list[tuple[float, ...]]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64).reshape(len(rows), -1)
 
 
-def _columns(found: list[tuple[int, NDArray[np.uint8]]]) -> tuple[Hashes, NDArray[np.uint8]]:
-    hashes = np.array([each for each, _ in found], dtype=np.uint64)
-    return hashes, np.stack([each for _, each in found]) if found else np.zeros((0, 16, 16, 3), np.uint8)
+def _column(found: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return np.stack(found) if found else np.zeros((0, EDGE, EDGE, 3), np.uint8)
 
 
 def _too_few(pictures: LabelledPictures, labels: Sequence[str]) -> str:

@@ -137,7 +137,7 @@ class Copies:
         across: (key here, key there, name of the other split).
         others: how many pictures of each other split were compared.
         inside: groups of keys within the split.
-        contradicting: those of them whose labels differ.
+        contradicting: those of them whose labels differ, and pairs across splits whose labels do.
     """
 
     across: tuple[tuple[str, str, str], ...] = ()

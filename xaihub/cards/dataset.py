@@ -19,7 +19,7 @@ _COLUMNS = {
     "original_format": "of its file, before it was encoded again",
     "original_sha256": "of its file, before anything was done to it",
     "pixels_sha256": "of its pixels as they are here: equal for equal pictures",
-    "perceptual_hash": "64 bits in hex (dHash): near copies differ in at most four",
+    "perceptual_hash": "64 bits in hex (dHash): near copies differ in few",
 }
 _DROPPED_SHOWN = 40
 
@@ -182,9 +182,18 @@ def _duplicates(report: Mapping[str, Any]) -> str:
         else "No near copies were found among the pictures that are here."
     )
     return (
-        "## Duplicates\n\nPictures equal pixel for pixel were dropped but for one. Near copies are those whose"
-        f" perceptual hashes differ in at most 4 of 64 bits and whose small versions look alike.{against}\n\n{found}"
+        "## Duplicates\n\nPictures equal pixel for pixel were dropped but for one. Near copies show the same content:"
+        " moved onto each other they differ little everywhere, and less than pictures of this dataset do by chance."
+        f"{against}\n\n{found}{_under_two_labels(report)}"
     )
+
+
+def _under_two_labels(report: Mapping[str, Any]) -> str:
+    groups = report.get("two_labels") or []  # older reports have none
+    if not groups:
+        return ""
+    lines = "\n".join(f"- {', '.join(map(_code, group))}" for group in groups[:_DROPPED_SHOWN])
+    return f"\n\n{len(groups):,} of these groups have the same image under two labels: correct one of them.\n\n{lines}"
 
 
 def _line(text: str) -> str:

@@ -243,6 +243,7 @@ def _limits(training: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         " cropping and compressing may be judged by things that only happened to differ here.",
         *(f"About the training pictures: {_text(leak, 1000)}" for leak in training["dataset"].get("leaks", ())),
         *([f"Of the training pictures {_plural(training['left_out'])} left out."] if training.get("left_out") else []),
+        *([_under_two_labels(training["two_labels"])] if training.get("two_labels") else []),
         "A heatmap says where evidence was found, not why it was there.",
     ]
     if metrics.get("accuracy") is not None and metrics["n"] < 1000:
@@ -289,3 +290,8 @@ def _text(value: Any, most: int = 200) -> str:
     """A stranger's words, so that they stay words: no markup, no new line, no cell of a table."""
     kept = "".join(f"\\{c}" if c in "\\`*_{}[]<>|#!" else c for c in str(value))
     return " ".join(kept.split())[:most]
+
+
+def _under_two_labels(groups: Sequence[Sequence[str]]) -> str:
+    """In words; the keys may be anybody's names of files, so that only training.json has them."""
+    return f"{len(groups):,} of them {'is' if len(groups) == 1 else 'are'} there under two labels (training.json)."

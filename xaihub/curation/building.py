@@ -130,6 +130,11 @@ def _refuse_empty(origins: Sequence[Origin], pictures: Sequence[Picture], why: s
             )
 
 
+def _under_two_labels(kept: Sequence[Picture], together: Sequence[Sequence[int]]) -> list[list[str]]:
+    """The groups of near copies whose labels differ: at least one in each is wrong."""
+    return [[kept[place].key for place in group] for group in together if len({kept[i].label for i in group}) > 1]
+
+
 def _rows(pictures: Sequence[Picture], spool: Spool, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
     for picture in pictures:
         yield {"image": spool.read(picture.place), "label": classes.index(picture.label), **picture.row}
@@ -158,6 +163,7 @@ def _report(
         "sources": [origin.record(of_class[origin.label]) for origin in origins],
         "dropped": list(dropped),
         "duplicates": [[kept[place].key for place in group] for group in together if len(group) > 1],
+        "two_labels": _under_two_labels(kept, together),
         "not_in": list(notes),
         "shortcuts": telling,
         "leaks": leaks(kept, [origin.label for origin in origins], telling, recipe),

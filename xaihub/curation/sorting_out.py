@@ -8,10 +8,11 @@ import numpy as np
 from xaihub import hub
 from xaihub.curation.treating import Looked, Picture, look_at
 from xaihub.datasets import LabelledPictures, is_dataset_folder, open_flat_folder, open_splits
-from xaihub.duplicates import confirmed, groups, near_pairs
+from xaihub.duplicates import groups
 from xaihub.errors import DatasetError
 from xaihub.folders import folder_named
 from xaihub.progress import Progress
+from xaihub.same_content import same_content
 
 __all__ = ["elsewhere", "exact", "near"]
 
@@ -44,13 +45,7 @@ def exact(pictures: Sequence[Picture]) -> Dropped:
 
 def near(pictures: Sequence[Picture]) -> list[list[int]]:
     """All places in groups; pictures of one group are near copies of each other, most groups have one."""
-    looked = [picture.middle for picture in pictures]
-    return groups(len(pictures), _pairs(looked))
-
-
-def _pairs(looked: Sequence[Looked]) -> np.ndarray:
-    pairs = near_pairs([one.hash for one in looked])
-    return confirmed(pairs, np.stack([one.small for one in looked])) if len(pairs) else pairs
+    return groups(len(pictures), same_content(np.stack([picture.middle.small for picture in pictures])))
 
 
 def elsewhere(
@@ -61,11 +56,10 @@ def elsewhere(
     told = []
     for source in sources:
         theirs, keys = _looked(source, token, progress)
-        together = [picture.middle for picture in pictures] + theirs
-        for mine, other in _pairs(together):
-            if mine < len(pictures) <= other:
-                key = keys[other - len(pictures)]
-                dropped.setdefault(int(mine), f"A copy, or nearly, of {key} in {name_of(source)}.")
+        together = np.stack([one.small for one in [*(picture.middle for picture in pictures), *theirs]])
+        for mine, other in same_content(together, len(pictures)):
+            key = keys[other - len(pictures)]
+            dropped.setdefault(int(mine), f"A copy, or nearly, of {key} in {name_of(source)}.")
         told.append(f"{len(theirs):,} pictures of {name_of(source)}")
     return dropped, told
 

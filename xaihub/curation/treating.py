@@ -14,11 +14,11 @@ from PIL import Image
 
 from xaihub.curation.sources import Origin
 from xaihub.datasets import Get
-from xaihub.duplicates import small
 from xaihub.errors import PictureError
 from xaihub.fairness import encoded, file_format, square
 from xaihub.images import open_picture, perceptual_hash, pixel_digest
 from xaihub.progress import Progress
+from xaihub.same_content import small
 
 __all__ = ["Picture", "Spool", "look_at", "treated"]
 
@@ -28,7 +28,6 @@ class Looked:
     """What a picture is compared by: its middle square, so that a cropped dataset can be compared with a whole one."""
 
     pixels: str  # sha256
-    hash: int
     small: NDArray[np.uint8]  # (16, 16, 3)
 
 
@@ -74,7 +73,7 @@ class Spool:
 def look_at(picture: Image.Image) -> Looked:
     """What a picture is compared by."""
     middle = square(picture)
-    return Looked(pixel_digest(middle), perceptual_hash(middle), small(middle))
+    return Looked(pixel_digest(middle), small(middle))
 
 
 def treated(

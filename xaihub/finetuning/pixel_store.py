@@ -15,6 +15,7 @@ from xaihub.errors import DatasetError
 from xaihub.images import perceptual_hash
 from xaihub.preprocessing import Transform
 from xaihub.progress import Progress, silent
+from xaihub.same_content import small
 
 __all__ = ["PixelStore", "network_inputs", "read_pixels"]
 
@@ -29,7 +30,7 @@ class PixelStore:
         rows: the sources of exactly these pictures.
         labels: the names of the classes, in the order of their indices.
         truth: (N,), indices into `labels`.
-        hashes: (N,), what near copies are found by.
+        hashes: (N,), perceptual ones; small: (N, 16, 16, 3), what near copies are found by.
         fingerprint: 64 hex digits that change with any pixel, label or order.
         lost: key -> why a picture is not among them.
     """
@@ -39,6 +40,7 @@ class PixelStore:
     labels: tuple[str, ...]
     truth: Tensor
     hashes: NDArray[np.uint64]
+    small: NDArray[np.uint8]
     fingerprint: str
     lost: dict[str, str]
     held: Tensor | None = None
@@ -87,11 +89,11 @@ def read_pixels(
         DatasetError: nothing is left, there are other labels or none, or the network would see several sizes.
     """
     held: list[Tensor] = []
-    sources, names, hashes = [], [], []
+    sources, names, hashes, shrunk = [], [], [], []
     lost: dict[str, str] = {}
     digest, fits = hashlib.sha256(repr(tuple(labels)).encode()), True
     by_key = {source[0]: source for source in rows.sources}
-    for key, label, (levels, hashed) in rows.prepared(lambda picture: _seen(transform, picture)):
+    for key, label, (levels, hashed, seen) in rows.prepared(lambda picture: _seen(transform, picture)):
         if label is None:
             lost[key] = _UNLABELLED
             continue
@@ -106,6 +108,7 @@ def read_pixels(
         sources.append(by_key[key])
         names.append(label)
         hashes.append(hashed)
+        shrunk.append(seen)
         progress(len(names) / max(1, len(rows)), f"Reading picture {len(names):,} of {len(rows):,}")
     lost |= rows.skipped
     if not names:
@@ -113,12 +116,12 @@ def read_pixels(
     truth = torch.tensor([labels.index(name) for name in names])
     return PixelStore(
         replace(rows, sources=sources, skipped={}), transform, tuple(labels), truth, np.array(hashes, dtype=np.uint64),
-        digest.hexdigest(), lost, torch.stack(held) if fits else None,
+        np.stack(shrunk), digest.hexdigest(), lost, torch.stack(held) if fits else None,
     )  # fmt: skip
 
 
-def _seen(transform: Transform, picture: Image.Image) -> tuple[Tensor, int]:
-    return _levels(transform, picture), perceptual_hash(picture)
+def _seen(transform: Transform, picture: Image.Image) -> tuple[Tensor, int, NDArray[np.uint8]]:
+    return _levels(transform, picture), perceptual_hash(picture), small(picture)
 
 
 def _levels(transform: Transform, picture: Image.Image) -> Tensor:

@@ -18,6 +18,7 @@ from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures
 from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
+from xaihub.duplicates import groups
 from xaihub.errors import HubError, UnsupportedModelError
 from xaihub.families import FAMILIES, staged
 from xaihub.families.from_transformers import Backbone, load_backbone
@@ -27,8 +28,9 @@ from xaihub.finetuning.pixel_store import PixelStore, read_pixels
 from xaihub.finetuning.settings import FineTuning, refuse_too_few
 from xaihub.folders import folder_named
 from xaihub.loading import Limits, Plan, fetch_planned, load_classifier, preflight
-from xaihub.measuring import in_words, measure, metrics_of, write_json, write_measured
+from xaihub.measuring import Trained, in_words, measure, metrics_of, write_json, write_measured
 from xaihub.progress import Progress, part, silent
+from xaihub.same_content import same_content, sketches
 from xaihub.training import default_device
 
 __all__ = ["MARK", "forget", "train_classifier"]
@@ -119,6 +121,13 @@ def opened(
     return rows, labels, others.get("validation"), others.get("test")
 
 
+def contradictions(training: PixelStore) -> list[list[str]]:
+    """The keys of images that are there under two labels, group by group."""
+    alike = groups(len(training), same_content(training.small))
+    truth, keys = training.truth.tolist(), [key for key, _, _ in training.rows.sources]
+    return [[keys[place] for place in group] for group in alike if len({truth[place] for place in group}) > 1]
+
+
 def _record(
     plan: Plan, source: Source, training: PixelStore, held: Backbone, tuned: FineTuned, settings: FineTuning
 ) -> dict[str, Any]:
@@ -175,7 +184,14 @@ def circumstances(training: PixelStore, seconds: float) -> dict[str, Any]:
         "machine": _machine(),
         "versions": {name: version(name) for name in ("torch", "transformers", "timm", "numpy", "pillow")},
         "perceptual_hashes": [f"{hashed:016x}" for hashed in training.hashes.tolist()],
+        "content_sketches": [row.astype(">u8").tobytes().hex() for row in sketches(training.small)],
+        "two_labels": contradictions(training),
     }
+
+
+def trained_by(training: PixelStore) -> Trained:
+    """What near copies of the training images are known by."""
+    return Trained(training.hashes.tolist(), sketches(training.small))
 
 
 def _fold_record(training: PixelStore, answers: Tensor, fold_of: Tensor) -> dict[str, Any]:
@@ -223,7 +239,7 @@ def _finish(
     classifier = replace(load_classifier(folder, device=default_device()), repo_id=name)
     metrics = dict[str, Any]()
     if unseen is not None:
-        metrics = dict(measure(classifier, unseen, trained_on=training.hashes.tolist(), progress=progress).metrics)
+        metrics = dict(measure(classifier, unseen, trained_on=trained_by(training), progress=progress).metrics)
         metrics["caution"] = caution
     elif "folds" in record:
         metrics = {**record["folds"]["metrics"], **_of_folds(name, classifier, training, record["folds"]["count"])}

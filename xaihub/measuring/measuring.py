@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,38 @@ from PIL import Image
 
 from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures
-from xaihub.duplicates import near_copies
+from xaihub.duplicates import BITS, near_copies, near_pairs
 from xaihub.errors import DatasetError
 from xaihub.figures import confusion_picture
 from xaihub.images import perceptual_hash
 from xaihub.measuring.asking import Asked, Shown
 from xaihub.measuring.scoring import scores, wilson
 from xaihub.progress import Progress, silent
+from xaihub.same_content import copies_by_sketch, same_content, sketches, small
 
-__all__ = ["Measured", "measure", "metrics_of", "trained_hashes", "write_json", "write_measured"]
+__all__ = ["Measured", "Trained", "measure", "metrics_of", "trained_images", "write_json", "write_measured"]
+
+
+_HELD = {"perceptual_hashes": 16, "content_sketches": 64}  # hex digits of each in training.json
+_DIGITS = set("0123456789abcdef")
+
+
+class _Compared(NamedTuple):
+    hashed: int
+    small: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What the images are known by that a classifier was trained on.
+
+    Attributes:
+        hashes: (M,), perceptual ones, all that older records hold.
+        sketches: (M, 4), of their content, or None.
+    """
+
+    hashes: Sequence[int] = ()
+    sketches: NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +89,7 @@ def measure(
     pictures: LabelledPictures,
     *,
     batch_size: int | None = None,
-    trained_on: Sequence[int] | None = None,
+    trained_on: Trained | None = None,
     black_box: Classifier | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -74,7 +97,7 @@ def measure(
     """Every labelled picture is shown to the classifier once; broken ones are left out and counted.
 
     Args:
-        trained_on: the perceptual hashes of the pictures that it was trained on, to count near copies of them.
+        trained_on: what the images are known by that it was trained on, to count near copies of them.
         black_box: the network that a ProtoPNet was trained from, to count how often the two agree; other prototypes
             have it inside.
         seed: of the bootstrap intervals.
@@ -85,19 +108,19 @@ def measure(
         CancelledError: from `progress`.
     """
     _refuse_other_classes(classifier, pictures)
-    keys, truth, hashes = [], [], []
+    keys, truth, compared = [], [], []
     asked, batch = Asked(classifier, black_box), list[Shown]()
 
     def flush() -> None:
         asked.show(batch)
         batch.clear()
 
-    for key, label, (shown, hashed) in pictures.prepared(lambda picture: _seen(asked, picture)):
+    for key, label, (shown, seen) in pictures.prepared(lambda picture: _seen(asked, picture)):
         if label is None:
             continue
         keys.append(key)
         truth.append(classifier.labels.index(label))
-        hashes.append(hashed)
+        compared.append(seen)
         batch.append(shown)
         if len(batch) == (batch_size or classifier.batch):
             flush()
@@ -108,7 +131,7 @@ def measure(
     classifier.refuse_not_finite(asked.logits, keys)
     probabilities = classifier.probabilities(asked.logits).double().numpy()
     found = np.array(truth, dtype=np.int64)
-    copies = None if trained_on is None else _copies(hashes, trained_on)
+    copies = None if trained_on is None else _copies(compared, trained_on)
     metrics = metrics_of(keys, found, probabilities, classifier.labels, copies=copies, seed=seed)
     return Measured(tuple(keys), found, probabilities, metrics | asked.agreement | _origin(classifier, pictures))
 
@@ -140,26 +163,44 @@ def metrics_of(
     }
 
 
-def trained_hashes(training: Mapping[str, Any]) -> list[int] | None:
-    """The hashes of the training pictures that a `training.json` holds, or None; what is no hash is passed over."""
-    held = training.get("perceptual_hashes")
+def trained_images(training: Mapping[str, Any]) -> Trained | None:
+    """What a `training.json` holds of the images it was trained on, or None; what is no hash is passed over."""
+    hashes, held = (_hex(training.get(name), digits) for name, digits in _HELD.items())
+    if hashes is None and held is None:
+        return None
+    rows = [[int(text[start : start + 16], 16) for start in range(0, 64, 16)] for text in held or ()]
+    return Trained([int(text, 16) for text in hashes or ()], np.array(rows, dtype=np.uint64) if rows else None)
+
+
+def _hex(held: Any, digits: int) -> list[str] | None:
     if not isinstance(held, list):
         return None
-    return [int(text, 16) for text in held if isinstance(text, str) and _is_hash(text)]
+    return [text for text in held if isinstance(text, str) and len(text) == digits and set(text) <= _DIGITS]
 
 
-def _copies(hashes: Sequence[int], others: Sequence[int]) -> NDArray[np.bool_]:
-    found = np.zeros(len(hashes), dtype=np.bool_)
-    found[[mine for mine, _ in near_copies(hashes, others)]] = True
+def _copies(compared: Sequence[_Compared], trained: Trained) -> NDArray[np.bool_] | None:
+    """(N,), which images are copies of training images; None where that cannot be told."""
+    images = np.stack([each.small for each in compared])
+    if trained.sketches is not None:
+        return copies_by_sketch(sketches(images), trained.sketches)
+    return _by_hash([each.hashed for each in compared], images, trained.hashes)
+
+
+def _by_hash(hashes: Sequence[int], images: NDArray[np.uint8], others: Sequence[int]) -> NDArray[np.bool_] | None:
+    """As `_copies`, by as many different bits as images of other content among these do not have by chance."""
+    pairs, found = near_pairs(hashes), np.zeros(len(hashes), dtype=np.bool_)
+    same = set(map(tuple, same_content(images).tolist())) if len(pairs) else set()
+    unlike = [int(hashes[one] ^ hashes[other]).bit_count() for one, other in pairs.tolist() if (one, other) not in same]
+    share = len(hashes) * len(others) / max(1, len(hashes) * (len(hashes) - 1) / 2)
+    bits = next((bits for bits in range(BITS, -1, -1) if share * sum(each <= bits for each in unlike) < 1), None)
+    if bits is None:
+        return None
+    found[[mine for mine, _ in near_copies(hashes, others, bits=bits)]] = True
     return found
 
 
-def _is_hash(text: str) -> bool:
-    return len(text) == 16 and all(digit in "0123456789abcdef" for digit in text)
-
-
-def _seen(asked: Asked, picture: Image.Image) -> tuple[Shown, int]:
-    return asked.prepared(picture), perceptual_hash(picture)
+def _seen(asked: Asked, picture: Image.Image) -> tuple[Shown, _Compared]:
+    return asked.prepared(picture), _Compared(perceptual_hash(picture), small(picture))
 
 
 def _mistake(key: str, labels: Sequence[str], truth: int, probabilities: NDArray[np.float64]) -> dict[str, Any]:

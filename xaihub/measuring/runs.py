@@ -16,7 +16,7 @@ from xaihub.errors import DatasetError
 from xaihub.folders import replacing_file
 from xaihub.loading import Limits, Plan, load_classifier, preflight
 from xaihub.measuring.asking import untouched
-from xaihub.measuring.measuring import Measured, measure, trained_hashes, write_json, write_measured
+from xaihub.measuring.measuring import Measured, measure, trained_images, write_json, write_measured
 from xaihub.progress import Progress, silent
 from xaihub.prototypes.files import GALLERY
 from xaihub.training import default_device
@@ -44,7 +44,7 @@ def evaluate_classifier(
     plan = preflight(model, token=token, limits=limits)
     classifier = load_classifier(plan, token=token, device=default_device(), progress=progress)
     rows = source.open(source.to_measure(), progress)
-    trained = trained_hashes(_training_record(plan, token))
+    trained = trained_images(_training_record(plan, token))
     black_box = untouched(plan, classifier, token=token, limits=limits, progress=progress)
     return classifier, measure(
         classifier, rows, batch_size=batch_size, trained_on=trained, black_box=black_box, progress=progress

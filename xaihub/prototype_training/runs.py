@@ -18,7 +18,7 @@ from xaihub.families import FAMILIES, staged
 from xaihub.families.from_protopnet import load_black_box, save_prototypes
 from xaihub.finetuning.fitting import run_key
 from xaihub.finetuning.pixel_store import PixelStore, read_pixels
-from xaihub.finetuning.runs import CHOSE_THE_EPOCH, circumstances, fit_for_training, opened, origins
+from xaihub.finetuning.runs import CHOSE_THE_EPOCH, circumstances, fit_for_training, opened, origins, trained_by
 from xaihub.loading import Limits, Plan, fetch_planned, load_classifier, preflight
 from xaihub.measuring import measure, write_json, write_measured
 from xaihub.passes import target_layer_of
@@ -203,8 +203,7 @@ def _finish(
         "accuracy": None, "n": 0, "caution": "Nothing unseen was measured.", "classifier": name,
     }  # fmt: skip
     if unseen is not None:
-        trained_on = training.hashes.tolist()
-        found = measure(classifier, unseen, trained_on=trained_on, black_box=black_box, progress=progress)
+        found = measure(classifier, unseen, trained_on=trained_by(training), black_box=black_box, progress=progress)
         metrics = {**found.metrics, "caution": caution}
     write_measured(folder, metrics)
     write_prototype_card(folder, name)
