@@ -33,8 +33,8 @@ __all__ = ["TargetLayer", "choose_target_layer", "everything_passes", "fused", "
 Proof = Literal["bottleneck", "fused", "partial", "unconfirmed", "chosen"]
 
 MOST_PARTS = 6  # branches that are fused; more would be hard to tell in a sentence
-MOST_TRIES = 4  # sets of layers that are measured, each by one pass and one for each of its parts
-MOST_UNPLACED = 3  # layers that are measured in vain: each costs ten passes, or about thirty where it gives tokens
+MOST_TRIES = 8  # sets of layers that are measured, each by one pass and one for each of its parts
+MOST_UNPLACED = 4  # layers that are measured in vain: each costs ten passes, or about thirty where it gives tokens
 MOST_ALTERNATIVES = 8
 
 _WHY_BOTTLENECK = (
@@ -209,7 +209,7 @@ def _cut(
         if not wrong:
             return tuple(parts)
         for seen in wrong:
-            del by_node[seen.node]
+            by_node.pop(seen.node, None)
     return ()
 
 
@@ -229,7 +229,8 @@ def _doubted(placing: "_Placing", traced: Trace, strict: bool, parts: Sequence[S
         return idle
     if not strict and len(parts) == 1 and not traced.guessed:
         return []
-    return [part for part in parts if placing.view_of(part) is None]
+    unplaced = [part for part in parts if placing.view_of(part) is None]
+    return unplaced and unplaced + [seen for seen in traced.seen if seen not in unplaced and placing.is_hopeless(seen)]
 
 
 class _Placing:
@@ -238,16 +239,21 @@ class _Placing:
     def __init__(self, module: nn.Module, forward: Forward, pixels: Tensor) -> None:
         self.module, self.forward, self.pixels = module, forward, pixels
         self._found: dict[str, View | None] = {}
+        self._in_vain: list[View | None] = []
 
     def view_of(self, seen: Seen) -> View | None:
         """The first way to read it whose places answer to the picture; None where none does."""
         if seen.name not in self._found:
-            in_vain = sum(view is None for view in self._found.values())
-            views = (seen.view, *seen.others) if seen.view and in_vain < MOST_UNPLACED else ()
+            views = (seen.view, *seen.others) if seen.view and len(self._in_vain) < MOST_UNPLACED else ()
             with self._watched(seen) as output_of:
                 found = (_confirmed(output_of, self.pixels, view) for view in views if view)
                 self._found[seen.name] = next(filter(None, found), None)
+            self._in_vain += [seen.view] if self._found[seen.name] is None else []
         return self._found[seen.name]
+
+    def is_hopeless(self, seen: Seen) -> bool:
+        """Whether two layers of the same reading were measured in vain, as of latents that block after block holds."""
+        return self._in_vain.count(seen.view) >= 2
 
     def placed(self, seen: Seen) -> Seen:
         """The same layer, read as was confirmed, or as before."""
