@@ -26,7 +26,7 @@ from xaihub.finetuning.pixel_store import PixelStore
 from xaihub.finetuning.probing import features_below, fit_head
 from xaihub.finetuning.settings import Calibration, FineTuning, Kept, refuse_too_few
 from xaihub.finetuning.trunk import Tail, Trunk, find_trunk
-from xaihub.progress import Pace, Progress, silent
+from xaihub.progress import Pace, Progress, part, silent
 from xaihub.training import Course, TrainingSettings, logits_of, reestimate_batch_norm
 
 __all__ = ["FineTuned", "fine_tune", "run_key"]
@@ -134,6 +134,7 @@ class _Bench:
         self.network = module if self.trunk is None else Tail(module, self.trunk)
         prefix = "" if self.trunk is None else "module."
         self.heads = [f"{prefix}{head}" for head in self.backbone.heads]
+        self.begun = 0.0 if self.trunk is None else 0.4  # the share of the time until the first step, about
         self.inputs = self._inputs("training", self.training, self.settings.copies)
         self.judge = None if self.validation is None else self._inputs("validation", self.validation, 1)
 
@@ -152,7 +153,8 @@ class _Bench:
         maps = None
         if self.trunk is not None and (count := affordable(store, self.trunk, self.backbone.module, self.settings)):
             file = self.work / f"{name}-maps.npy"
-            maps = kept_maps(file, store, self._below, self.settings, min(count, copies), self.device, self.progress)
+            watched = part(self.progress, 0.0, self.begun)
+            maps = kept_maps(file, store, self._below, self.settings, min(count, copies), self.device, watched)
         return Inputs(store, self.settings, self.device, self._below, maps)
 
     def calibrating_folds(self) -> Tensor | None:
@@ -198,7 +200,7 @@ class _Bench:
         epoch = (done - 1) * self.settings.epochs // total + 1
         which = "" if self.run == "all" else f"{self.run.capitalize()}, "
         said = f"{which}epoch {epoch} of {self.settings.epochs}, loss {loss:.3f}, {left}"
-        self.progress((place + done / total) / len(self.runs), said)
+        part(self.progress, self.begun, 1.0)((place + done / total) / len(self.runs), said)
 
     def trained_in_words(self, kept: Kept) -> str:
         if not kept.history:

@@ -26,7 +26,8 @@ __all__ = ["AT_ONCE", "Inputs", "affordable", "kept_maps"]
 
 AT_ONCE = 64
 _FEW = 8  # the early maps of more do not fit a processor's cache, and a pass takes twice as long (docs/BENCHMARKS.md)
-_WAYS = 2  # an image as it is, and mirrored: what the head is fitted to where no maps are kept
+_WAYS = 2  # an image as it is, and mirrored: what the head is fitted to at least
+_MOST_ROWS = 2**14  # that the head is fitted to beyond that: their features are in memory all at once
 
 Below = Callable[[Tensor], Tensor]
 
@@ -52,12 +53,12 @@ class Inputs:
     @property
     def ways(self) -> int:
         """How many copies of each image the head is fitted to."""
-        return _WAYS if self.maps is None else self.maps.shape[1]
+        return _WAYS if self.maps is None else min(self.maps.shape[1], max(_WAYS, _MOST_ROWS // len(self)))
 
     def seen(self, places: Tensor, way: int = 0) -> Tensor:
         """(n, ...) of the images at these places: as they are, or a copy of each."""
         if self.maps is not None:
-            return torch.from_numpy(self.maps[places.numpy(), way]).to(self.device)
+            return self._sent(self.maps[places.numpy(), way])
         levels = self.store[places]
         return self._made(levels.flip(-1) if way else levels)
 
@@ -66,11 +67,15 @@ class Inputs:
         places = places.cpu()
         if self.maps is not None:
             ways = torch.randint(self.maps.shape[1], (len(places),), generator=generator)
-            return torch.from_numpy(self.maps[places.numpy(), ways.numpy()]).to(self.device)
+            return self._sent(self.maps[places.numpy(), ways.numpy()])
         return self._made(_varied(self.store[places], self.settings, generator))
 
     def batches(self, places: Tensor, way: int = 0) -> Iterator[Tensor]:
         return (self.seen(chosen, way) for chosen in places.split(AT_ONCE))
+
+    def _sent(self, maps: NDArray[np.float32]) -> Tensor:
+        sent = torch.from_numpy(maps).to(self.device)
+        return sent.contiguous(memory_format=torch.channels_last) if sent.ndim == 4 else sent
 
     def _made(self, levels: Tensor) -> Tensor:
         return self.below(normalised(self.store, levels, self.device))

@@ -26,7 +26,7 @@ class FineTuning:
     batch_size: int = 16  # small: a few hundred pictures are still some hundred steps
     learning_rate: float = 1e-4  # a tenth of what is usual from scratch: the network is to be adjusted, not replaced
     trained_share: float = 0.25  # of the arithmetic, the upper layers'; 1 trains every layer. Fewer learn less by heart
-    copies: int = 8  # of each picture, varied, that the unchanged layers look at once
+    copies: int = 4  # of each picture, varied, that the unchanged layers look at once; eight gave the same
     disk: int = 8 * 2**30  # bytes for what they make of them; beyond, fewer copies, then none are kept
     weight_decay: float = 0.05  # AdamW's usual one
     warm_up: float = 0.1  # the share of the steps over which the learning rate climbs
@@ -39,12 +39,12 @@ class FineTuning:
     patience: int = 3  # epochs without a lower validation loss before it ends
     shift: float = 0.04  # pictures move by up to this share of their size
     light: float = 0.1  # and get brighter or darker, more or less contrasty by up to this share
-    calibration_folds: int = 4  # whose unseen answers the temperature is fitted to, without a validation split
+    calibration_folds: int = 3  # whose unseen answers the temperature is fitted to, without a validation split
     folds: int = 0  # of a cross-validation beside the training on everything; 0 for none
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("batch_size", 1), ("head_epochs", 0), ("averaged", 1), ("patience", 1),
-                            ("copies", 1), ("disk", 0), ("calibration_folds", 0)):  # fmt: skip
+                            ("copies", 2), ("disk", 0), ("calibration_folds", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise DatasetError(f"{name} is {getattr(self, name)}; it must be {least} or more.")
         if self.folds == 1 or self.folds < 0:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -96,7 +96,7 @@ def find_trunk(module: nn.Module, pixels: Tensor, share: float) -> Trunk | None:
     one = pixels[:1]
     found = trace(module, partial(logits_of, module), one)
     ends, above, given = _course_of(module, one)
-    for seen in _ranked(found, above, share)[:_TRIES]:
+    for seen in islice(_ranked(found, above, share), _TRIES):
         name = seen.names[-1]  # the outermost: a block, not its last activation
         below = _outermost({each for each, end in ends.items() if end <= ends[name]})
         trunk = Trunk(name, above[name], {each: given[each] for each in (*below - {name}, name)}, one)
@@ -124,7 +124,7 @@ def _course_of(module: nn.Module, one: Tensor) -> tuple[dict[str, int], dict[str
     )
 
 
-def _ranked(found: Trace, above: Mapping[str, float], share: float) -> list[Seen]:
+def _ranked(found: Trace, above: Mapping[str, float], share: float) -> Iterator[Seen]:
     """Places that everything passes through, best first: near the wanted share the smallest map, else the nearest."""
 
     def badness(seen: Seen) -> tuple[bool, float, float, int]:
@@ -135,8 +135,8 @@ def _ranked(found: Trace, above: Mapping[str, float], share: float) -> list[Seen
     places = [
         seen for seen in found.seen if "[" not in seen.names[-1] and seen.reached and above.get(seen.names[-1], 0) > 0
     ]
-    passed = [seen for seen in places if latest_cut(found.wires, found.end, [seen.node], 1) is not None]
-    return sorted(passed, key=badness)
+    ranked = sorted(places, key=badness)  # the search for a cut takes longest, so it comes last, and for few
+    return (seen for seen in ranked if latest_cut(found.wires, found.end, [seen.node], 1) is not None)
 
 
 def _outermost(names: set[str]) -> set[str]:
