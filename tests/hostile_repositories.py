@@ -23,15 +23,6 @@ DEEP = b'{"a":' * 400 + b"1" + b"}" * 400
 
 KINDS = ("json", "counts", "places", "headers", "programs", "numbers", "closed", "passes")
 
-# mended by the branches that own parquet and the bounds of a pass; delete what is merged
-AWAITING_MERGE = frozenset(
-    {
-        "a parquet file of some kilobytes that unpacks to gigabytes", "a README of 48 MB beside a dataset",
-        "crop_pct 0.1 at 2,048 pixels", "an image of 1000 x 5 pixels enlarged to a shortest edge of 2,048",
-        "150 blocks at 2,048 pixels", "262,144 tokens",
-    }
-)  # fmt: skip
-
 
 class Hostile(NamedTuple):
     """A repository, how it is asked about, and what the answer says.
