@@ -24,7 +24,7 @@ Lane = Literal["short", "long", "fetch"]
 
 SIDE_BY_SIDE: dict[Lane, int] = {"short": 1, "long": 1, "fetch": 4}
 TELL = 1.0  # seconds between two words to a question that waits
-PATIENCE = 2.0  # seconds that a question waits for a place to wait at: who is refused at once asks again at once
+PATIENCE = 10.0  # seconds that a question waits for a place to wait at: who is refused at once asks again at once
 NEXT = "Waiting: this question is the next"
 REMEMBERED = 2000  # visitors and addresses of whom it is known when they were served last
 
