@@ -215,13 +215,13 @@ def test_batches_shrink_to_the_memory_of_a_pass(monkeypatch):
     assert classifier.at_once(10, graph=True) == 12 * MB // cost.memory == 5
     assert made(network, 64, PassLimits()).at_once(10, graph=True) == 10
     sizes = []
-    inside = classifier_module._answer
+    inside = classifier_module.run_network
 
     def counting(module, pixels):
         sizes.append((len(pixels), pixels.requires_grad))
         return inside(module, pixels)
 
-    monkeypatch.setattr(classifier_module, "_answer", counting)
+    monkeypatch.setattr(classifier_module, "run_network", counting)
     explain(classifier, picture(64, 64), ["smoothgrad", "occlusion", "rise"])
     assert max(count for count, graph in sizes if graph) == 5
     assert max(count for count, graph in sizes if not graph) == 30

@@ -146,14 +146,14 @@ def test_a_folder_is_found_by_its_name_also_at_home(tmp_path, monkeypatch):
 def test_work_goes_on_until_its_time_is_up_and_then_stops_in_words(monkeypatch):
     now, seen = [100.0], []
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    watched = until(30, lambda share, stage: seen.append((share, stage)), "Embedding alice/owls")
-    watched(0.25, "first")
-    now[0] = 130.0
-    watched(0.5, "second")
-    now[0] = 130.5
-    with pytest.raises(
-        CancelledError, match=r"Embedding alice/owls took longer than the limit of 30 s .* Try something smaller"
-    ):
-        watched(0.75, "third")
+    with until(30, lambda share, stage: seen.append((share, stage)), "Embedding alice/owls") as watched:
+        watched(0.25, "first")
+        now[0] = 130.0
+        watched(0.5, "second")
+        now[0] = 130.5
+        with pytest.raises(
+            CancelledError, match=r"Embedding alice/owls took longer than the limit of 30 s .* Try something smaller"
+        ):
+            watched(0.75, "third")
     assert seen == [(0.25, "first"), (0.5, "second")]
     assert silent(1.0, "nobody watches") is None

@@ -15,9 +15,9 @@ from xaihub.cards.dataset import dataset_card
 from xaihub.curation import Origin, Recipe, build_dataset
 from xaihub.datasets import LabelledPictures, from_pairs
 from xaihub.errors import DatasetError
+from xaihub.finetuning.folding import folds_of
 from xaihub.finetuning.pixel_store import read_pixels
-from xaihub.finetuning.runs import circumstances, folds_of
-from xaihub.finetuning.settings import FineTuning
+from xaihub.finetuning.runs import circumstances
 from xaihub.images import perceptual_hash, pixel_digest
 from xaihub.measuring import Trained, describe, measure
 from xaihub.measuring.measuring import trained_images
@@ -42,7 +42,7 @@ def training(classifier):
 
 
 def test_five_folds_of_dots_are_not_refused(training):
-    folds = folds_of(training, FineTuning(folds=5))
+    folds = folds_of(training, 5, 0)
     for label in (0, 1):
         assert sorted(torch.bincount(folds[training.truth == label], minlength=5).tolist()) == [2, 2, 2, 3, 3]
 

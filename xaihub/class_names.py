@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["class_names", "index_of"]
+__all__ = ["class_names", "fitting_widths", "index_of", "labelled"]
 
 _FEW = 3  # names that a notice shows
 _LONGEST = 40  # letters of each
@@ -121,3 +121,20 @@ def _shown(texts: Sequence[str]) -> str:
     """The first few, quoted and shortened: they are a stranger's."""
     few = ", ".join(repr(text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...") for text in texts[:_FEW])
     return few + (", ..." if len(texts) > _FEW else "")
+
+
+def fitting_widths(labels: Sequence[str] | Mapping[int, str]) -> tuple[int, ...]:
+    """How many numbers for each image would fit the labels, the best first; one number answers for two classes."""
+    last = max(filter(None, map(index_of, labels)), default=0) if isinstance(labels, Mapping) else 0
+    counts = [len(labels), *([last + 1, last] if last else []), *([1] if len(labels) == 2 else [])]
+    return tuple(dict.fromkeys(counts))
+
+
+def labelled(labels: Sequence[str] | Mapping[int, str], width: int, notices: list[str]) -> tuple[str, ...]:
+    """A name for each class. One output speaks for the second of two classes, or for the only one that is named."""
+    names = tuple(map(str, class_names(labels, width, notices)[0] if isinstance(labels, Mapping) else labels))
+    if width == 1 and len(names) == 1:
+        return f"not {names[0]}", names[0]
+    if len(names) != (classes := max(width, 2)):
+        raise ValueError(f"The network answers with {classes} classes, but {len(names)} labels were given.")
+    return names

@@ -17,12 +17,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xaihub.calls import LastCall, attending, last_calls
-from xaihub.class_names import class_names, index_of
-from xaihub.costs import SMALL, PassCost, PassLimits, pass_cost, refuse_beyond, watched_pass, without_numbers
+from xaihub.class_names import fitting_widths, labelled
+from xaihub.costs import SMALL, PassCost, PassLimits, pass_cost, refuse_beyond, without_numbers
 from xaihub.errors import TargetLayerError, UnknownNameError, UnsupportedModelError
 from xaihub.heads import candidates, the_head
-from xaihub.hooks import evaluating, recording, watching
-from xaihub.outputs import LOGITS, Activation, Reading, StatedActivation, measure_outputs
+from xaihub.hooks import evaluating, recording, run_network, watching
+from xaihub.outputs import LOGITS, Activation, Reading, StatedActivation, measure_outputs, unanswered
 from xaihub.preprocessing import Preprocess, Transform
 from xaihub.probe_images import probe_pixels, textured_picture
 from xaihub.prototypes import Prototypes
@@ -30,6 +30,7 @@ from xaihub.records import Prediction
 from xaihub.registry import nearest_name
 from xaihub.soundness import (
     NOT_FINITE,
+    damage_in_words,
     damaged,
     refuse_meta,
     refuse_not_finite,
@@ -123,17 +124,17 @@ class Classifier:
         draft = cls(unwrapped(module), measured, (), **details)
         draft = replace(draft, notices=(*draft.notices, *draft._check_cost(next(probe_pixels(measured)))))
         found = measure_outputs(
-            draft._returned, probe_pixels(measured), _widths(labels), stated=activation, output=output
+            draft._returned, probe_pixels(measured), fitting_widths(labels), stated=activation, output=output
         )
         draft = replace(draft, reading=found.reading, activation=found.reading.activation)
         again = draft.logits(measured(textured_picture())[None])
-        if draft._unanswered(again).any() or (not again.isfinite().all() and damaged(draft.module)):
+        if unanswered(again, draft.activation).any() or (not again.isfinite().all() and damaged(draft.module)):
             refuse_not_finite(*draft._tracing(), where)
         notices = [*draft.notices, *found.notices]
         if not torch.allclose(again, found.logits, rtol=1e-3, atol=1e-3):
             notices.append(_RANDOM)
-        draft = replace(draft, labels=_labelled(labels, found.reading.width, notices))
-        notices += _told(draft)
+        draft = replace(draft, labels=labelled(labels, found.reading.width, notices))
+        notices += [*draft.reading.notices(draft.labels), *damage_in_words(draft.module)]
         draft = replace(draft, notices=tuple(notices))
         if target_layer is not None:
             return draft.with_layer(target_layer)._with_gradient()
@@ -197,7 +198,7 @@ class Classifier:
         known, key = _COSTS.setdefault(self.module, {}), (self.transform.channels, *size, self.limits)
         if key not in known:
             pixels = torch.empty((1, self.transform.channels, *size), device="meta")
-            known[key] = pass_cost(self.module, _pass, pixels, self.limits)
+            known[key] = pass_cost(self.module, run_network, pixels, self.limits)
         return known[key]
 
     def _check_cost(self, pixels: Tensor) -> tuple[str, ...]:
@@ -213,11 +214,11 @@ class Classifier:
             return (f"It {over[0]}.",) if over else ()
         if cost is None:
             with (
-                watched_pass(self.module, limits, self.repo_id),
+                watchedrun_network(self.module, limits, self.repo_id),
                 torch.enable_grad(),
                 evaluating(self.module, self.lock),
             ):
-                _pass(self.module, pixels.clone().requires_grad_())
+                run_network(self.module, pixels.clone().requires_grad_())
         refuse_beyond(cost, limits, self.repo_id)
         return ()
 
@@ -287,7 +288,7 @@ class Classifier:
         _, forward, pixels = self._tracing()
         with torch.no_grad(), attending(lambda weights: seen.append(tuple(weights.shape))):
             try:
-                _pass(without_numbers(self.module), pixels.to("meta"))
+                run_network(without_numbers(self.module), pixels.to("meta"))
             except Exception:  # noqa: BLE001  it looks at numbers
                 seen.clear()
                 forward(pixels)
@@ -330,7 +331,7 @@ class Classifier:
             logits: (N, C).
             keys: (N,), what the images are called.
         """
-        if wrong := self._unanswered(logits).nonzero()[:, 0].tolist():
+        if wrong := unanswered(logits, self.activation).nonzero()[:, 0].tolist():
             named = f", such as {keys[wrong[0]][:80]!r}" if keys else ""
             what = f"{len(wrong)} of {len(logits)} images{named}" if len(logits) > 1 else "this image"
             raise UnsupportedModelError(
@@ -377,66 +378,22 @@ class Classifier:
 
         return self.module, forward, self.transform(textured_picture())[None]
 
-    def _unanswered(self, logits: Tensor) -> Tensor:
-        """(N,) bool: whose logits are no answer. Those of a softmax may exclude some classes wholly (-inf)."""
-        excluded = logits.isneginf() & (self.activation == "softmax")
-        return ~(logits.isfinite() | excluded).all(1) | excluded.all(1)
-
     def _returned(self, pixels: Tensor) -> tuple[Any, deque[LastCall]]:
         """What the network itself gives, and the last calls of that pass; without a graph."""
         with torch.no_grad(), evaluating(self.module, self.lock), last_calls() as calls:
-            return _pass(self.module, pixels), calls
+            return run_network(self.module, pixels), calls
 
     def _forward(self, pixels: Tensor) -> Tensor:
         if self.limits is not None:
             refuse_beyond(self.cost((pixels.shape[2], pixels.shape[3])), self.limits, self.repo_id)
         with self.reading.listening() as calls:
-            returned = _pass(self.module, pixels)
+            returned = run_network(self.module, pixels)
         return self.reading.read(returned, calls)
 
 
 _COSTS: WeakKeyDictionary[nn.Module, dict[Any, PassCost | None]] = WeakKeyDictionary()
 
 
-def _pass(module: nn.Module, pixels: Tensor) -> Any:
-    """What the network itself gives."""
-    weight = next((p for p in module.parameters() if p.is_floating_point()), pixels)
-    return module(pixels.to(weight.device, weight.dtype, copy=True))  # the network may change it in place
-
-
 def read_logits(output: Any) -> Tensor:
     """(N, C) from whatever a library's classifier returns, where nothing of it was measured: see `Reading.read`."""
     return LOGITS.read(output)
-
-
-def _widths(labels: Sequence[str] | Mapping[int, str]) -> tuple[int, ...]:
-    """How many numbers for each image would fit the labels, the best first; one number answers for two classes."""
-    last = max(filter(None, map(index_of, labels)), default=0) if isinstance(labels, Mapping) else 0
-    counts = [len(labels), *([last + 1, last] if last else []), *([1] if len(labels) == 2 else [])]
-    return tuple(dict.fromkeys(counts))
-
-
-def _labelled(labels: Sequence[str] | Mapping[int, str], width: int, notices: list[str]) -> tuple[str, ...]:
-    """A name for each class. One output speaks for the second of two classes, or for the only one that is named."""
-    names = tuple(map(str, class_names(labels, width, notices)[0] if isinstance(labels, Mapping) else labels))
-    if width == 1 and len(names) == 1:
-        return f"not {names[0]}", names[0]
-    if len(names) != (classes := max(width, 2)):
-        raise ValueError(f"The network answers with {classes} classes, but {len(names)} labels were given.")
-    return names
-
-
-def _told(classifier: Classifier) -> list[str]:
-    """What people should know of how its numbers became probabilities, and of its weights."""
-    told = []
-    if classifier.reading.width == 1:
-        no, yes = classifier.labels
-        told.append(f"It answers with one number, read as the probability of {yes!r} against {no!r}.")
-    elif classifier.activation == "sigmoid":
-        told.append("Its classes do not exclude each other (multi-label): each has a probability of its own.")
-    if names := damaged(classifier.module):
-        told.append(
-            f"{len(names)} of its weights' tensors hold values that are not finite, such as {names[0]}: its answers to"
-            " other images may be wrong or missing."
-        )
-    return told

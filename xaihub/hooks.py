@@ -16,7 +16,7 @@ from xaihub.progress import checkpoint
 
 __all__ = [
     "between_layers", "entering", "evaluating", "first_tensor", "float_tensors", "part_of", "recording",
-    "replace_tensor", "watching",
+    "replace_tensor", "run_network", "watching",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -175,3 +175,9 @@ def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
     if isinstance(output, tuple | list):
         return type(output)(replace_tensor(part, old, new) for part in output)
     return output
+
+
+def run_network(module: nn.Module, pixels: Tensor) -> Any:
+    """What the network itself gives."""
+    weight = next((p for p in module.parameters() if p.is_floating_point()), pixels)
+    return module(pixels.to(weight.device, weight.dtype, copy=True))  # the network may change it in place

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from xaihub.calls import LastCall, last_calls
 
-__all__ = ["LOGITS", "Activation", "Measured", "Reading", "StatedActivation", "find_answer", "measure_outputs"]
+__all__ = [
+    "LOGITS",
+    "Activation",
+    "Measured",
+    "Reading",
+    "StatedActivation",
+    "find_answer",
+    "measure_outputs",
+    "unanswered",
+]
 
 Activation = Literal["softmax", "sigmoid"]
 StatedActivation = Literal["softmax", "sigmoid", "none"]
@@ -83,6 +92,14 @@ class Reading:
             return f"logits, whose {self.activation} is the probability"
         explained = "the logits before it" if self.inside else "their logarithm"
         return f"{self.gives} of its own {self.activation}; explained: {explained}"
+
+    def notices(self, labels: Sequence[str]) -> list[str]:
+        """Sentences on how its numbers become the probabilities of these classes, where it is not by softmax."""
+        if self.width == 1:
+            return [f"It answers with one number, read as the probability of {labels[1]!r} against {labels[0]!r}."]
+        if self.activation == "sigmoid":
+            return ["Its classes do not exclude each other (multi-label): each has a probability of its own."]
+        return []
 
     def _undone(self, rows: Tensor) -> Tensor:
         if self.gives == "logits" or (self.gives == "log probabilities" and self.activation == "softmax"):
@@ -334,3 +351,9 @@ def _listed(output: Any) -> str:
         return f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
     known = [f"{_name(path)}: {tuple(tensor.shape)}" for path, tensor in _tensors(output)]
     return ", ".join(known[:8]) if known else type(output).__name__
+
+
+def unanswered(logits: Tensor, activation: Activation) -> Tensor:
+    """(N,) bool: whose logits (N, C) are no answer. Those of a softmax may exclude some classes wholly (-inf)."""
+    excluded = logits.isneginf() & (activation == "softmax")
+    return ~(logits.isfinite() | excluded).all(1) | excluded.all(1)

@@ -23,7 +23,7 @@ from PIL import Image
 
 from xaihub.duplicates import groups
 
-__all__ = ["EDGE", "copies_by_sketch", "same_content", "sketches", "small"]
+__all__ = ["EDGE", "copies_by_sketch", "expected_below", "same_content", "sketches", "small"]
 
 Pairs: TypeAlias = NDArray[np.int64]  # (P, 2), the lower index first
 Floats: TypeAlias = NDArray[np.float32]

@@ -10,7 +10,10 @@ from xaihub.errors import UnsupportedModelError
 from xaihub.hooks import first_tensor, watching
 from xaihub.tracing import Forward
 
-__all__ = ["NOT_FINITE", "damaged", "refuse_meta", "refuse_not_finite", "why_no_gradient", "why_no_module_runs"]
+__all__ = [
+    "NOT_FINITE", "damage_in_words", "damaged", "refuse_meta", "refuse_not_finite", "why_no_gradient",
+    "why_no_module_runs",
+]  # fmt: skip
 
 NOT_FINITE = "{who} answers with numbers that are not finite (nan or infinite) for {what}"
 
@@ -21,6 +24,15 @@ _ONLY_ANSWER = " Methods that only look at the answer (occlusion, RISE) work."
 def damaged(module: nn.Module) -> list[str]:
     """Each parameter with values that are nan or infinite, as "body.weight (1 of 1,728 values)"."""
     return [_counted(name, tensor) for name, tensor in module.named_parameters() if not _finite(tensor)]
+
+
+def damage_in_words(module: nn.Module) -> list[str]:
+    """A sentence on weights that are nan or infinite; none where all are finite."""
+    names = damaged(module)
+    return [
+        f"{len(names)} of its weights' tensors hold values that are not finite, such as {names[0]}: its answers to"
+        " other images may be wrong or missing."
+    ] if names else []  # fmt: skip
 
 
 def _finite(tensor: Tensor) -> bool:
