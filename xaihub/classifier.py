@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from xaihub.calls import LastCall, attending, last_calls
 from xaihub.class_names import fitting_widths, labelled
-from xaihub.costs import SMALL, PassCost, PassLimits, pass_cost, refuse_beyond, without_numbers
+from xaihub.costs import SMALL, PassCost, PassLimits, pass_cost, refuse_beyond, watched_pass, without_numbers
 from xaihub.errors import TargetLayerError, UnknownNameError, UnsupportedModelError
 from xaihub.heads import candidates, the_head
 from xaihub.hooks import evaluating, recording, run_network, watching
@@ -214,7 +214,7 @@ class Classifier:
             return (f"It {over[0]}.",) if over else ()
         if cost is None:
             with (
-                watchedrun_network(self.module, limits, self.repo_id),
+                watched_pass(self.module, limits, self.repo_id),
                 torch.enable_grad(),
                 evaluating(self.module, self.lock),
             ):

@@ -168,7 +168,8 @@ def _numbers(settings: Any, key: str = "") -> Iterator[tuple[str, float]]:
     """Every number in it, with the keys that lead to it."""
     if isinstance(settings, Mapping | list | tuple):
         for name, value in settings.items() if isinstance(settings, Mapping) else enumerate(settings):
-            yield from _numbers(value, f"{key} {name}" if isinstance(settings, Mapping) else f"{key}.{name}")
+            inside = f"{key} {name}" if isinstance(settings, Mapping) else f"{key}.{name}"
+            yield from _numbers(value, inside[-100:])  # a stranger's keys can be long
     elif isinstance(settings, int | float) and not isinstance(settings, bool):
         yield key, float(settings)
 
