@@ -146,11 +146,15 @@ def made(network, edge, limits=None):
     return Classifier.from_module(network, labels=["a", "b", "c"], transform=preprocess, limits=limits)
 
 
+LARGE = PassLimits(pixels=2**24)
+
+
 @pytest.mark.parametrize(
     ("blocks", "edge", "limits", "words"),
     [
-        (150, 2048, PassLimits(), r"needs at least 2,\d\d\d MB of memory .*; at most 2,000 MB are given here"),
-        (30, 2048, PassLimits(), r"needs at least 2,\d\d\d MB"),
+        (1, 1025, PassLimits(), r"reads images of 1,050,625 pixels; at most 1,048,576 .* \(XAIHUB_MAX_PASS_PIXELS\)"),
+        (150, 2048, LARGE, r"needs at least 2,\d\d\d MB of memory .*; at most 2,000 MB are given here"),
+        (30, 2048, LARGE, r"needs at least 2,\d\d\d MB"),
         (12, 256, PassLimits(memory=10 * MB), r"needs at least [12]\d MB .*at most 10 MB .*XAIHUB_MAX_PASS_MEGABYTES"),
         (12, 256, PassLimits(operations=10**8), r"needs at least 0 billion operations .*XAIHUB_MAX_PASS_GFLOPS"),
     ],

@@ -40,17 +40,20 @@ class PassLimits:
         memory: bytes beside the weights; an EfficientNet-B4 of 380 pixels needs 1.7 GB while it is opened, a ViT-B/16
             of 224 needs 0.36. What a processor's own routines use for scratch, 10 to 50 MB, comes on top.
         operations: floating-point; two cores make about 80 G in a second.
+        pixels: of the image that goes in; the largest published classifiers read 800 x 800.
     """
 
     memory: int = 2000 * 10**6
     operations: int = 400 * 10**9
+    pixels: int = 1024 * 1024
 
     @classmethod
     def from_environment(cls) -> "PassLimits":
-        """The limits that XAIHUB_MAX_PASS_MEGABYTES and XAIHUB_MAX_PASS_GFLOPS state, else the defaults."""
+        """The limits that XAIHUB_MAX_PASS_MEGABYTES, _GFLOPS and _PIXELS state, else the defaults."""
         return cls(
             int(float(os.environ.get("XAIHUB_MAX_PASS_MEGABYTES", cls.memory / 1e6)) * 1e6),
             int(float(os.environ.get("XAIHUB_MAX_PASS_GFLOPS", cls.operations / 1e9)) * 1e9),
+            int(float(os.environ.get("XAIHUB_MAX_PASS_PIXELS", cls.pixels))),
         )
 
 
@@ -64,6 +67,7 @@ class PassCost:
         largest: bytes of the largest tensor.
         operations: floating-point, of the forward pass: two for each multiplication with its addition.
         whole: False where the count ended at the limits, so that all of these are the least they can be.
+        pixels: of the image; where there are too many, nothing else was counted.
     """
 
     memory: int
@@ -71,6 +75,7 @@ class PassCost:
     largest: int
     operations: int
     whole: bool = True
+    pixels: int = 0
 
     @property
     def ungraded(self) -> int:
@@ -79,6 +84,11 @@ class PassCost:
 
     def beyond(self, limits: PassLimits) -> tuple[str, str] | None:
         """What it needs beyond these limits, and what they allow, in words; None where it needs no more."""
+        if self.pixels > limits.pixels:
+            return (
+                f"reads images of {self.pixels:,} pixels",
+                f"at most {limits.pixels:,} are put into a network here (XAIHUB_MAX_PASS_PIXELS)",
+            )
         least = "" if self.whole else "at least "
         if self.opening > limits.memory:
             return (
@@ -171,6 +181,9 @@ def pass_cost(
         pixels: (1, C, H, W); only their shape is used.
         limits: where the count may end, since more is not wanted; None to count to the end.
     """
+    size = pixels.shape[2] * pixels.shape[3]
+    if limits is not None and size > limits.pixels:
+        return PassCost(0, 0, 0, 0, whole=False, pixels=size)
     try:
         shapes = without_numbers(module)
         meter = _Meter(shapes, limits)

@@ -50,13 +50,28 @@ class Transform:
         self.function = function
         self.description = description or type(function).__name__
         self._box = lru_cache(maxsize=64)(self._measure_box)  # most visitors' pictures share a few sizes
-        colours = ((0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255))
-        answers = torch.stack([self(Image.new("RGB", (64, 64), colour)) for colour in colours])  # (5, C, H, W)
-        _check_levels(answers)
-        black, white, *pure = _at_contrast(answers)
+        place = _place_of_contrast(self._plain((0, 0, 0)), self._plain((255, 255, 255)))
+        black, white, *pure = (  # one after the other: a large input takes 50 MB each
+            self._plain(colour)[:, *place].clone()
+            for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255))
+        )
         self.low = black  # (C,) what black becomes
         self.span = torch.where((white - black).abs() > 1e-9, white - black, torch.ones_like(black))
         self.mixing = torch.stack([(answer - black) / self.span for answer in pure], dim=1)  # (C, 3)
+
+    def _plain(self, colour: tuple[int, int, int]) -> Tensor:
+        """(C, H, W) of an image of one colour.
+
+        Raises:
+            ValueError: they are no numbers that can be computed with.
+        """
+        pixels = self(Image.new("RGB", (64, 64), colour))
+        if not pixels.isfinite().all():
+            raise ValueError(
+                "The transform makes pixels of plain images that are no finite numbers. Look at its mean, deviation and"
+                " rescaling."
+            )
+        return pixels
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """(C, H, W) float32 of an RGB picture.
@@ -117,22 +132,13 @@ class Transform:
         return levels.mean(0).double().numpy() * (255 / 254)
 
 
-def _check_levels(answers: Tensor) -> None:
-    """Raises ValueError unless what plain images become are numbers that can be computed with."""
-    if not answers.isfinite().all():
-        raise ValueError(
-            "The transform makes pixels of plain images that are no finite numbers. Look at its mean, deviation and"
-            " rescaling."
-        )
-
-
-def _at_contrast(answers: Tensor) -> Tensor:
-    """(5, C) of answers (5, C, H, W), at their middle, or where black and white differ most: not in the padding."""
-    contrast = (answers[1] - answers[0]).abs().sum(0)
+def _place_of_contrast(black: Tensor, white: Tensor) -> tuple[int, int]:
+    """The middle of (C, H, W) pixels, or where black and white differ most: not in the padding."""
+    contrast = (white - black).abs().sum(0)
     row, column = contrast.shape[0] // 2, contrast.shape[1] // 2
     if contrast[row, column] < contrast.max() / 2:
         row, column = divmod(int(contrast.argmax()), contrast.shape[1])
-    return answers[:, :, row, column]
+    return row, column
 
 
 def _ramp(length: int, breadth: int) -> NDArray[np.uint8]:

@@ -119,6 +119,7 @@ class Desk(Examples):
                 yield
         finally:
             self._loading.release()
+            trim()  # what was refused leaves nothing behind
 
     def answer(self, question: Question, progress: Progress) -> Iterator[Asked]:
         """The heatmap as soon as it is there, then the same with its examples."""
