@@ -69,7 +69,7 @@ def test_another_model_references_or_class_mark_it_too_and_what_is_taken_back_un
     unmarked(page, 5_000)
     send_picture(page, file(5))
     choose(page, "#xh-references", "none: only the heatmap")
-    assert "previous image and references" in mark_of(page)
+    page.wait_for_selector(f"{MARK} >> text=/previous image and references/", timeout=5_000)
     page.click("#xh-explain")
     unmarked(page)
     choose(page, "#xh-class", "fox", until=".xh-target .xh-class >> text=/^fox/")

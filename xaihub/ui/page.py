@@ -11,7 +11,6 @@ from xaihub.errors import CancelledError, XaihubError, log_failure
 from xaihub.progress import Progress
 from xaihub.ui.boxes import Boxes, signal
 from xaihub.ui.desk import Desk, Question
-from xaihub.ui.menus import PREDICTED
 from xaihub.ui.results import is_refusal
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import EndedError, Stops
@@ -290,7 +289,9 @@ class ChangingPage(Page):
             self.alert: "",
             self.answer: gr.update(visible=False),
             self.welcome: gr.update(visible=True, value=self.greeting),
-            self.target: gr.update(choices=[PREDICTED], value=""),
+            self.target: gr.update(
+                value=""
+            ),  # its choices change with the next answer: a list may not shrink while open
             **self.freshness.gone(),
         } | self._emptied()
 

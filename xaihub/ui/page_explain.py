@@ -13,7 +13,6 @@ from xaihub.ui.desk import Asked, Desk
 from xaihub.ui.desk_words import found_by_words
 from xaihub.ui.downloads import evidence_zip, references_zip
 from xaihub.ui.layout_explain import Layout
-from xaihub.ui.menus import AUTOMATIC, RUNNER_UP
 from xaihub.ui.page import KEPT, ChangingPage, Work
 from xaihub.ui.results_examples import found_shown
 from xaihub.ui.settings import Settings
@@ -268,8 +267,8 @@ class ExplainPage(ChangingPage, Layout):
             self.asked: None,
             self.found: "",
             self.words: gr.update(visible=False),
-            self.against: gr.update(choices=[RUNNER_UP], value="", visible=False),
-            self.layer: gr.update(choices=[AUTOMATIC], value=""),
+            self.against: gr.update(value="", visible=False),
+            self.layer: gr.update(value=""),
         }
 
     def opened(self, request: gr.Request) -> Updates:

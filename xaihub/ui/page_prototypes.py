@@ -122,7 +122,7 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
         return self._stopped(presses, KEPT * self.stops.stop(self._who(request), KEPT)) | {self.trouble: ""}
 
     def _emptied(self) -> Updates:
-        return {self.recognised: None, self.target: gr.update(choices=FIRST, value="")}
+        return {self.recognised: None, self.target: gr.update(value="")}
 
     def opened(self, request: gr.Request) -> Updates:
         """The boxes as the page's address says: ?model=...&references=...&class=..."""
