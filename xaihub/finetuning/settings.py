@@ -39,7 +39,7 @@ class FineTuning:
     patience: int = 3  # epochs without a lower validation loss before it ends
     shift: float = 0.04  # pictures move by up to this share of their size
     light: float = 0.1  # and get brighter or darker, more or less contrasty by up to this share
-    calibration_folds: int = 3  # whose unseen answers the temperature is fitted to, without a validation split
+    calibration_folds: int = 4  # whose unseen answers the temperature is fitted to, without a validation split
     folds: int = 0  # of a cross-validation beside the training on everything; 0 for none
 
     def __post_init__(self) -> None:
