@@ -289,9 +289,9 @@ def test_a_slow_method_shows_its_progress_and_a_stopped_one_leaves_the_earlier_a
     page.wait_for_function("document.querySelector('#xh-method input').value === 'Grad-CAM'")
     assert page.locator("#xh-view .xh-main figcaption").inner_text().startswith("Grad-CAM for cat")
 
+    other = open_page(browser, offline)  # somebody else, whose short question does not wait for the end of it
     choose(page, "#xh-method", "rise")
     page.wait_for_selector("#xh-progress >> text=/RISE: .* of 1000 pictures/", timeout=30_000)
-    other = open_page(browser, offline)  # somebody else, whose short question does not wait for the end of it
     other.click("#xh-examples button >> nth=0")
     other.wait_for_selector("#xh-view figcaption >> text=/Grad-CAM for/", timeout=60_000)
     assert page.locator("#xh-view figcaption >> text=/RISE for cat/").count() == 0, "the slow one goes on"
