@@ -124,7 +124,7 @@ def _shown(texts: Sequence[str]) -> str:
 
 
 def fitting_widths(labels: Sequence[str] | Mapping[int, str]) -> tuple[int, ...]:
-    """How many numbers for each image would fit the labels, the best first; one number answers for two classes."""
+    """Return the output widths that would fit the labels, the best first; one number answers for two classes."""
     last = max(filter(None, map(index_of, labels)), default=0) if isinstance(labels, Mapping) else 0
     counts = [len(labels), *([last + 1, last] if last else []), *([1] if len(labels) == 2 else [])]
     return tuple(dict.fromkeys(counts))

@@ -178,7 +178,7 @@ class Classifier:
         return self.at_once(8 if self.device.type == "cpu" else 32)
 
     def at_once(self, most: int, size: tuple[int, int] | None = None, *, graph: bool = False) -> int:
-        """How many images go through it together: `most`, or as many as the memory of a pass allows.
+        """Return how many images go through it together: `most`, or as many as the memory of a pass allows.
 
         Args:
             size: (H, W) of their pixels; None for its own.
@@ -189,7 +189,7 @@ class Classifier:
         return max(1, min(most, (self.limits or PassLimits.from_environment()).memory // max(1, each)))
 
     def cost(self, size: tuple[int, int]) -> PassCost | None:
-        """What a pass of one image of (H, W) pixels costs; None where only a real pass tells.
+        """Cost of a pass of one image of (H, W) pixels; None where only a real pass tells.
 
         On one's own machine that of a small image is not counted.
         """
@@ -379,7 +379,7 @@ class Classifier:
         return self.module, forward, self.transform(textured_picture())[None]
 
     def _returned(self, pixels: Tensor) -> tuple[Any, deque[LastCall]]:
-        """What the network itself gives, and the last calls of that pass; without a graph."""
+        """Return what the network itself gives, and the last calls of that pass; without a graph."""
         with torch.no_grad(), evaluating(self.module, self.lock), last_calls() as calls:
             return run_network(self.module, pixels), calls
 

@@ -1,4 +1,4 @@
-"""What a pass through a network costs, told before it runs: its memory and its arithmetic, from shapes alone.
+"""The cost of a pass through a network, told before it runs: its memory and its arithmetic, from shapes alone.
 
 A copy of the network without numbers (PyTorch's `meta` device) is given pixels without numbers. Every operation says
 how large its result is, so what lies in memory at once is counted as it would be, with what autograd keeps, and the
@@ -34,7 +34,7 @@ _UNGRADED = 3  # a pass without a graph holds so many of its largest tensors at 
 
 @dataclass(frozen=True)
 class PassLimits:
-    """What one pass of one image may cost.
+    """Limits on the cost of one pass of one image.
 
     Attributes:
         memory: bytes beside the weights; an EfficientNet-B4 of 380 pixels needs 1.7 GB while it is opened, a ViT-B/16
@@ -59,7 +59,7 @@ class PassLimits:
 
 @dataclass(frozen=True)
 class PassCost:
-    """What a pass of one image costs.
+    """Cost of one pass of one image.
 
     Attributes:
         memory: bytes at once, with the graph that a gradient to the pixels needs.
@@ -83,7 +83,7 @@ class PassCost:
         return min(self.memory, _UNGRADED * self.largest)
 
     def beyond(self, limits: PassLimits) -> tuple[str, str] | None:
-        """What it needs beyond these limits, and what they allow, in words; None where it needs no more."""
+        """Return what it needs beyond these limits, and what they allow, in words; None where it needs no more."""
         if self.pixels > limits.pixels:
             return (
                 f"reads images of {self.pixels:,} pixels",

@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def refused_by_disk(error: BaseException | None) -> str:
-    """What the disk, or its owner, refuses, in words; "" if an error says nothing of that, nor what caused it."""
+    """Return what the disk, or its owner, refuses, in words; "" if neither an error nor its cause says so."""
     while error is not None:
         number = getattr(error, "errno", None) if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -49,7 +49,7 @@ def refused_by_disk(error: BaseException | None) -> str:
 
 
 def refuse_pointer(file: Path, name: str) -> None:
-    """Nothing, unless a file was published as a git-LFS pointer.
+    """Raise if a file was published as a git-LFS pointer.
 
     Raises:
         DamagedFileError: it was, and what its author has to do.

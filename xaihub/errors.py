@@ -55,7 +55,7 @@ _MOST_LINES, _LONGEST_LINE = 80, 300  # of a traceback in the log
 
 
 class XaihubError(Exception):
-    """What every error of this package is; its text is meant to be read by a visitor, so it has an end."""
+    """Base of every error of this package; its text is meant to be read by a visitor, so it has an end."""
 
     def __str__(self) -> str:
         return shorten(super().__str__(), _LONGEST)

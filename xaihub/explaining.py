@@ -101,7 +101,7 @@ def explain_query(query: Query, methods: Sequence[str] | None = None) -> Explana
 
 
 def _read_as(query: Query) -> dict[str, object]:
-    """How the values of the picture were read, where that had to be assumed."""
+    """Return how the values of the picture were read, where that had to be assumed."""
     sentence = query.picture.info.get(READ_AS)
     return {READ_AS: sentence, "notices": [*query.classifier.notices, sentence]} if sentence else {}
 

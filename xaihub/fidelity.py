@@ -113,7 +113,7 @@ class Sides:
 
 
 def of_class(references: ReferenceSet, index: int, leave_out: Rows) -> int:
-    """How many references are predicted this class, without the rows left out."""
+    """Return how many references are predicted this class, without the rows left out."""
     rows = references.slices.get(index, slice(0, 0))
     return rows.stop - rows.start - int(((leave_out >= rows.start) & (leave_out < rows.stop)).sum())
 

@@ -178,6 +178,6 @@ def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
 
 
 def run_network(module: nn.Module, pixels: Tensor) -> Any:
-    """What the network itself gives."""
+    """Run the network on pixels, on its own device and in its own precision; return whatever it gives."""
     weight = next((p for p in module.parameters() if p.is_floating_point()), pixels)
     return module(pixels.to(weight.device, weight.dtype, copy=True))  # the network may change it in place

@@ -195,7 +195,7 @@ def holds(file: Path, size: int) -> bool:
 
 
 def holds_whole(file: Path, size: int) -> bool:
-    """Whether a file that was kept is there, with the content that it came with."""
+    """Return whether a file that was kept is there, with the content that it came with."""
     kept = _sum_of(file)
     return holds(file, size) and kept.is_file() and kept.read_text("utf-8") == file_digest(file)
 

@@ -192,7 +192,7 @@ class Query:
             return run(self.view.pixels)
 
     def at_once(self, most: int, *, graph: bool = False) -> int:
-        """How many altered images go through the network together: `most`, or as many as its memory allows.
+        """Return how many altered images go through the network together: `most`, or as many as its memory allows.
 
         Args:
             graph: whether a gradient to their pixels is taken.

@@ -1,4 +1,4 @@
-"""What a network gives, measured: where its answer lies in what it returns, and whether that is logits already.
+"""Outputs of a network, measured: where its answer lies in what it returns, and whether that is logits already.
 
 A network may end in a softmax or a sigmoid of its own; squashed a second time, 0.87 would become 0.68. So its answers
 on a few images are looked at, and the calls that gave them. Probabilities are never squashed again.
@@ -41,7 +41,7 @@ _STEEP = 16.0  # sigmoid(16) is one or two numbers below 1
 
 @dataclass(frozen=True)
 class Reading:
-    """How logits (N, C) are read from what a network returns.
+    """The way from what a network returns to logits (N, C).
 
     Attributes:
         path: keys, attributes and places that lead to the answer; None to look for it each time.
@@ -77,8 +77,10 @@ class Reading:
         return torch.cat([-logits, logits], dim=1) if logits.shape[1] == 1 else logits
 
     def saturated(self, logits: Tensor) -> bool:
-        """Whether the probability behind these logits of one class is 0 or 1 to float precision, and no gradient is
-        left of it: never where the network's logits themselves can be had."""
+        """Return whether the probability behind these logits of one class is 0 or 1 to float precision.
+
+        Then no gradient is left of it. Never where the network's logits themselves can be had.
+        """
         if self.gives == "logits" or self.inside:
             return False
         if self.activation == "sigmoid":
@@ -114,7 +116,7 @@ LOGITS = Reading()  # where nothing was measured
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found: how to read it, the logits of the first probe, and what to tell."""
+    """Result of measuring outputs: how to read them, the logits of the first probe, and what to tell."""
 
     reading: Reading
     logits: Tensor
@@ -129,7 +131,7 @@ def measure_outputs(
     stated: StatedActivation | None = None,
     output: str | int | None = None,
 ) -> Measured:
-    """How a network's answers are read. One probe is enough for plain logits; others are asked only where it is not.
+    """Measure the reading of a network's answers. One probe is enough for plain logits; others are asked only if not.
 
     Args:
         run: pixels (1, C, H, W) -> what the network returns, and the `last_calls` of that pass.
@@ -277,7 +279,7 @@ def _kind_of(rows: Tensor) -> str:
 
 
 def _all_of_kind(answers: Sequence[Tensor], kind: str) -> bool:
-    """Whether all answers could come from that activation, and differ: the same answer to everything tells nothing."""
+    """Return whether all answers could come from that activation, and differ: the same one tells nothing."""
     finite = [rows for rows in answers if rows.isfinite().all()]
     kinds = {_kind_of(rows) for rows in finite}
     varied = torch.cat([rows.detach().double() for rows in finite])
@@ -289,12 +291,12 @@ def _ending(rows: Tensor, calls: Sequence[LastCall]) -> str | None:
 
 
 def _could_be_bounded(calls: Sequence[LastCall]) -> bool:
-    """Whether anything after the last linear map keeps numbers in [0, 1]; also where no call could be seen."""
+    """Return whether anything after the last linear map keeps numbers in [0, 1]; also where no call could be seen."""
     return not calls or calls[-1].kind != "linear"
 
 
 def _before(rows: Tensor, calls: Sequence[LastCall]) -> Tensor | None:
-    """What the activation that gave these rows was given; None where none is known to have."""
+    """Return what the activation that gave these rows was given; None where none is known to have."""
     given = next((call.given for call in reversed(calls) if call.given is not None and _gave(call, rows)), None)
     return None if given is None else given.reshape(rows.shape)
 
@@ -346,7 +348,7 @@ def _name(path: Path) -> str:
 
 
 def _listed(output: Any) -> str:
-    """What a network returned, in words: names and shapes."""
+    """Return what a network returned, in words: names and shapes."""
     if torch.is_tensor(output):
         return f"{str(output.dtype).removeprefix('torch.')} {tuple(output.shape)}"
     known = [f"{_name(path)}: {tuple(tensor.shape)}" for path, tensor in _tensors(output)]

@@ -128,7 +128,7 @@ def _scored(tokens: Tensor, rows: Tensor, columns: Tensor) -> _Order:
 
 
 def _is_better(other: _Order, best: _Order) -> bool:
-    """Whether another order fits surely better, or twice as well where they differ, which is at more than a few places.
+    """Return whether another order fits significantly better, or twice as well where they differ at many places.
 
     In trained transformers a few tokens carry what belongs to no place (Darcet et al., 2023, arXiv:2309.16588): that
     two of these would fit each other's places better says nothing.

@@ -1,4 +1,4 @@
-"""How long work says how far it is, and how it is stopped: one function, called often.
+"""Progress of long work, and its end: one function, called often.
 
 Between two calls of it a thread may be stopped, too: whoever runs work says what ends it (`checking`), and loops,
 downloads and the layers of a running network (`hooks.between_layers`) ask (`checkpoint`).
@@ -19,7 +19,7 @@ Check = Callable[[], None]  # raises CancelledError to stop
 
 
 class _Thread(threading.local):
-    """What ends the work of this thread, and the seconds that it has spent waiting for its turn."""
+    """Checks that end the work of this thread, and the seconds that it has spent waiting for its turn."""
 
     checks: tuple[Check, ...] = ()
     waited = 0.0

@@ -181,7 +181,7 @@ class Score:
 
 
 class TrustCard(Protocol):
-    """What a trust card has to have so that an explanation can keep it."""
+    """Interface of a trust card that an explanation can keep."""
 
     @property
     def method(self) -> str: ...
@@ -318,7 +318,7 @@ _ENDS = (".png", "-image.png", "-query.png", "-heatmap.npy", "-raw.npy")
 
 
 def _write_evidence(folder: Path, method: str, shown: tuple[Evidence, ...], query: Image.Image) -> list[dict[str, Any]]:
-    """What `explanation.json` says of a method's evidence, once its files are written."""
+    """Return what `explanation.json` says of a method's evidence, once its files are written."""
     rows = []
     for rank, evidence in enumerate(shown):
         name = re.sub(r"[^\w.-]", "-", f"{method}-{rank}" if len(shown) > 1 else method)

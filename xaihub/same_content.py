@@ -184,7 +184,7 @@ def _best(some: _Compared, nearest: _Compared) -> NDArray[np.bool_]:
 
 
 def expected_below(bound: float, by_chance: NDArray, weight: float = 1.0) -> float:
-    """How many pairs by chance differ by no more than the bound.
+    """Return how many pairs by chance differ by no more than the bound.
 
     The number below a bound grows like a power of it. What is counted in two rings above the bound gives the power, and
     so what lies below: copies lie there too, but they do not grow with the bound.
@@ -199,7 +199,7 @@ def expected_below(bound: float, by_chance: NDArray, weight: float = 1.0) -> flo
 
 
 def _transitive(pairs: Pairs, first: int | None) -> bool:
-    """Whether copies of a copy mostly are copies too: pairs by chance link images of nothing in common."""
+    """Return whether copies of a copy mostly are copies too: pairs by chance link images of nothing in common."""
     names, places = np.unique(pairs, return_inverse=True)
     possible = 0
     for group in groups(len(names), places.reshape(-1, 2)):
@@ -321,7 +321,7 @@ def copies_by_sketch(mine: NDArray[np.uint64], theirs: NDArray[np.uint64]) -> ND
 
 
 def _few_below(bound: float, by_chance: NDArray, weight: float) -> bool:
-    """Whether no pair is expected: by the rings above, and by what lies below where the rings are not empty."""
+    """Return whether no pair is expected: by the rings above, and by what lies below where the rings are not empty."""
     expected = expected_below(bound, by_chance, weight)
     return expected == 0 or (expected < _CHANCE / 5 and not (by_chance <= bound).any())
 

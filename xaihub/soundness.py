@@ -1,4 +1,4 @@
-"""What keeps a network from being explained, measured: damaged weights, answers that are no numbers, lost gradients."""
+"""Causes that keep a network from being explained: damaged weights, answers that are no numbers, lost gradients."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -129,7 +129,7 @@ def why_no_gradient(module: nn.Module, forward: Forward, pixels: Tensor, others:
 
 
 class _Step(NamedTuple):
-    """What a layer gave in a pass, and which modes it ran in; whether a gradient of the answer reaches its output."""
+    """Output of a layer in a pass, and which modes it ran in; whether a gradient of the answer reaches its output."""
 
     name: str
     kind: str
@@ -163,7 +163,7 @@ def _gradients(target: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]
 
 
 def _where_lost(steps: Sequence[_Step]) -> str:
-    """What cut the gradient off, as far as the layers' outputs tell."""
+    """Return what cut the gradient off, as far as the layers' outputs tell."""
     if not steps:
         return "none of its layers runs where that could be seen, and its code records no gradient."
     quantised = next((step for step in steps if "quantized" in step.kind.lower()), None)

@@ -252,7 +252,7 @@ class _Placing:
         return self._found[seen.name]
 
     def is_hopeless(self, seen: Seen) -> bool:
-        """Whether two layers of the same reading were measured in vain, as of latents that block after block holds."""
+        """Return whether two layers of the same reading were measured in vain, as of latents in block after block."""
         return self._in_vain.count(seen.view) >= 2
 
     def placed(self, seen: Seen) -> Seen:
@@ -283,7 +283,7 @@ class _Placing:
 
 
 def _confirmed(output_of: Callable[[Tensor], Tensor], pixels: Tensor, view: View) -> View | None:
-    """How a layer's output is read, with the places that were measured; None where they could not be confirmed.
+    """Return how a layer's output is read, with the places that were measured; None where they could not be confirmed.
 
     Of tokens each is placed; of maps of rows and columns it is only asked whether they are flipped or transposed.
     """

@@ -21,7 +21,7 @@ _BITS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of its tensors.
+    """Header of a safetensors file, of its tensors.
 
     Attributes:
         shapes: name -> shape.
@@ -35,7 +35,7 @@ class Header:
 
 
 def header_length(start: bytes, size: int) -> int:
-    """How many bytes of JSON follow the first eight.
+    """Return how many bytes of JSON follow the first eight.
 
     Args:
         start: of the file, eight bytes at least.

@@ -30,7 +30,7 @@ ALIVE = 1e-6  # of the largest gradient: layer scales of 1e-6 at initialisation 
 
 
 class View(NamedTuple):
-    """How a layer's output is read as a map over the picture; `grid` is that of pixels of `input_size`.
+    """The reading of a layer's output as a map over the image; `grid` is that of pixels of `input_size`.
 
     Attributes:
         prefix_tokens: tokens before the first that shows a place.
@@ -289,7 +289,7 @@ def _same_shape(grid: Grid, size: tuple[int, int]) -> bool:
 
 
 def _views(shape: tuple[int, ...], grids: list[Grid], size: tuple[int, int], fewest: int) -> list[View]:
-    """How a tensor of that shape can be read as a map of at least so many channels, the likeliest way first."""
+    """Return how a tensor of that shape can be read as a map of at least so many channels, the likeliest way first."""
     if shape[0] != 1 or len(shape) not in (3, 4):
         return []
     if len(shape) == 4:

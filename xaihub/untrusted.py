@@ -46,12 +46,12 @@ class DamagedError(ValueError):
 
 
 def most_bytes(name: str) -> int:
-    """How many bytes a JSON file of this name may have, wherever it lies."""
+    """Return how many bytes a JSON file of this name may have, wherever it lies."""
     return _MOST_BYTES.get(name.rpartition("/")[2], _MEGABYTE)
 
 
 def damage(head: bytes, size: int) -> str:
-    """What has taken the place of a file's content, told by its first bytes; "" if nothing can be told.
+    """Return what has taken the place of a file's content, told by its first bytes; "" if nothing can be told.
 
     Args:
         size: of the whole file.
@@ -80,7 +80,7 @@ def json_object(data: bytes, name: str) -> dict[str, Any]:
 
 
 def json_value(data: bytes, name: str) -> Any:
-    """What a JSON file of this name holds; errors as of `json_object`."""
+    """Return what a JSON file of this name holds; errors as of `json_object`."""
     if len(data) > most_bytes(name):
         raise BoundsError(f"has more than {most_bytes(name) / _MEGABYTE:g} MB, which no such file needs")
     if trouble := damage(data, len(data)):

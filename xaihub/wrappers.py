@@ -35,7 +35,7 @@ def _view(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
 
 
 def _inside(module: nn.Module) -> nn.Module | None:
-    """What a wrapper holds, or None of anything else."""
+    """Return what a wrapper holds, or None of anything else."""
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return module.module
     return module._modules.get("_orig_mod") if list(module._modules) == ["_orig_mod"] else None

@@ -114,7 +114,7 @@ def read_tree(
 def _tables(
     listing: Listing, content: Callable[[str], bytes], name: str, label_column: str | None, strangers: bool
 ) -> tuple[list[Labelled], tuple[str, ...], list[DatasetError]]:
-    """What tables beside the images say of them, what is to be said of the others, and why labels are not clear."""
+    """Return what tables beside the images say of them, notices on the others, and why labels are not clear."""
     found: list[Labelled] = []
     problems: list[DatasetError] = []
     notices: list[str] = []
@@ -174,7 +174,7 @@ def _meant(
 
 
 def _agree(both: Both) -> bool:
-    """Whether folders and table say the same, in the same words or others: 0 and 1 for cat and dog."""
+    """Return whether folders and table say the same, in the same words or others: 0 and 1 for cat and dog."""
     pairs = set(both.values())
     return len({one for one, _ in pairs}) == len({other for _, other in pairs}) == len(pairs) > 1
 
@@ -230,7 +230,7 @@ def _keys(placed: Mapping[str, Placed], layout: Layout) -> dict[str, str]:
 
 
 def is_flat_folder(folder: Path, layout: str | None = None, label_column: str | None = None) -> bool:
-    """Whether its images have neither splits nor labels."""
+    """Return whether its images have neither splits nor labels."""
     tree = read_folder(folder, layout, label_column)
     return not tree.splits and not tree.labelled
 

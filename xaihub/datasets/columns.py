@@ -296,7 +296,7 @@ def _unfit(column: Column) -> str:
 
 
 def _repeats(column: Column) -> bool:
-    """Whether texts are names of groups rather than of rows."""
+    """Return whether texts are names of groups rather than of rows."""
     values = [value for value in column.values if isinstance(value, str) and value.strip()]
     kinds = set(values)
     grouped = len(values) > 3 and 2 <= len(kinds) <= len(values) / 2 and max(map(len, kinds)) <= 100

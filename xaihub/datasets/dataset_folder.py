@@ -30,7 +30,7 @@ _FILE = re.compile(r"([\w.]+)-(\d{5})-of-(\d{5})\.parquet")
 
 
 def is_dataset_folder(folder: Path) -> bool:
-    """Whether the folder holds splits as parquet files: as `write_split` and the Hub name them, or no images beside."""
+    """Return whether the folder holds splits as parquet files: named as on the Hub, or with no images beside."""
     if any(_FILE.fullmatch(path.name) for path in (folder / "data").glob("*.parquet")):
         return True
     listing = list_folder(folder)

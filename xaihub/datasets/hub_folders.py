@@ -56,7 +56,7 @@ class Folders:
 
 
 def open_folders(parts: Parts, wanted: Wanted) -> Folders:
-    """How the folders of the repository are meant; its tables, and the lists of its zip files, are fetched for it.
+    """Return the reading of a repository's folders; its tables, and the lists of its zip files, are fetched for it.
 
     Raises:
         DatasetError: two readings are possible, or a zip file cannot be read.

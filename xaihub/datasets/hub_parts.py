@@ -1,4 +1,4 @@
-"""What a dataset on the Hub consists of: its configurations, its splits, and which files are which.
+"""The parts of a dataset on the Hub: its configurations, its splits, and which files are which.
 
 The datasets library says which files are a configuration's splits, but for images in folders: these are read as local
 ones are, see class_folders.py.
@@ -37,7 +37,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a dataset consists of.
+    """Parts of a dataset.
 
     Attributes:
         kind: of its files, as the datasets library calls it: parquet, imagefolder, webdataset, ...

@@ -25,7 +25,7 @@ _SNIFFED = 20_000  # files without a known suffix that are opened for their firs
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder, as paths relative to it, in order.
+    """Listing of a folder, as paths relative to it, in order.
 
     Attributes:
         left_out: reason -> how many files.
@@ -46,7 +46,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder of this name is a system's or a tool's, and no person's."""
+    """Return whether a file or folder of this name is a system's or a tool's, and no person's."""
     return name.startswith((".", "__")) or name.lower() in _CLUTTER or name.lower().endswith(_UNFINISHED)
 
 
@@ -80,7 +80,7 @@ def list_folder(folder: Path, *, follow: bool = False) -> Listing:
 
 
 def told(left_out: Mapping[str, int]) -> str:
-    """What was left out, in a sentence; "" if nothing was."""
+    """Return what was left out, in a sentence; "" if nothing was."""
     total = sum(left_out.values())
     if not total:
         return ""

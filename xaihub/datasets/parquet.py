@@ -172,7 +172,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Table:
-    """What the columns of parquet files say of images.
+    """The meaning of parquet columns for images.
 
     Attributes:
         image: the column of images.

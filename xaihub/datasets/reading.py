@@ -26,7 +26,7 @@ class Read:
 
 
 def picture(value: Callable[[], Any], repo: hub.Repo, token: hub.Token) -> Callable[[], bytes | Path]:
-    """How to fetch a row's picture when it is asked for; a path is followed only into the dataset's own files."""
+    """Return a function that fetches a row's image; a path is followed only into the dataset's own files."""
 
     def get() -> bytes | Path:
         cell = value()

@@ -68,7 +68,7 @@ class NamedImages:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a table says of images.
+    """Table that says something of images.
 
     Attributes:
         rows: image -> label, and the split where the table says it.
@@ -160,7 +160,7 @@ class _Finder:
         return found
 
     def names_images(self, cells: Sequence[Any]) -> bool:
-        """Whether half of the cells, or more, name images, and not all the same."""
+        """Return whether half of the cells, or more, name images, and not all the same."""
         found = [image for cell in cells if (image := self(cell))]
         return len(found) * 2 >= len(cells) and len(set(found)) * 2 >= len(found)
 

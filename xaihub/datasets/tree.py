@@ -1,4 +1,4 @@
-"""How a tree of images is meant: which of its levels are splits and which are classes. A function of the paths alone.
+"""The reading of a tree of images: which of its levels are splits and which are classes. A function of the paths alone.
 
 A level whose folders are called after splits (train, test_set, val2017) holds splits, as in the datasets library; the
 level below or above it holds the classes. Where two readings are possible both are named, and nobody guesses.
@@ -114,7 +114,7 @@ def split_in_name(name: str) -> str | None:
 
 
 def is_part(name: str) -> bool:
-    """Whether a folder is called as parts of what came in several are: images_part_1, batch2, images."""
+    """Return whether a folder is called as parts of what came in several are: images_part_1, batch2, images."""
     return bool(_BATCHES.fullmatch(name) or _CONTAINER.fullmatch(name))
 
 
@@ -149,7 +149,7 @@ def without_label(paths: Sequence[str], name: str) -> Layout:
 
 
 def layout_of(paths: Sequence[str], name: str) -> Layout:
-    """How the paths of a tree's images are meant.
+    """Return how the paths of a tree's images are meant.
 
     Args:
         paths: of the images, relative to the folder, with "/".
@@ -177,7 +177,7 @@ def _spaced(name: str) -> str:
 
 
 def _rest(name: str) -> str:
-    """What a split's folder is called beside the split; "" where that is nothing, a number or "images"."""
+    """Return what a split's folder is called beside the split; "" where that is nothing, a number or "images"."""
     rest = _SPLIT.sub("", _spaced(name), count=1).strip("-._ ")
     return "" if not rest or _NEUTRAL.fullmatch(rest) else rest
 
@@ -189,7 +189,7 @@ def _folders(paths: Iterable[str]) -> dict[Dirs, int]:
 
 
 def _prefix(folders: Mapping[Dirs, int]) -> int:
-    """How many outer folders only wrap the others: all images lie in them, and they are neither split nor class."""
+    """Return the number of outer folders that only wrap the others: neither split nor class, around all images."""
     depth = 0
     while True:
         names = {each[depth] if len(each) > depth else None for each in folders if len(each) >= depth}
@@ -315,7 +315,7 @@ def _chosen(found: Layout, dirs: Sequence[Dirs], start: int, end: int | None, na
 def _says_nothing(
     names: set[str], inner: set[str], whole: bool, found: Layout, dirs: Sequence[Dirs], level: int
 ) -> bool:
-    """Whether a level only wraps, says the split once more, or numbers the parts of what came in several."""
+    """Return whether a level only wraps, says the split once more, or numbers the parts of what came in several."""
     if len(names) == 1 and (whole or _CONTAINER.fullmatch(next(iter(names)))):
         return True
     if _same_splits_again(found, dirs, level):
@@ -324,12 +324,12 @@ def _says_nothing(
 
 
 def _is_detail(name: str) -> bool:
-    """Whether a folder within a class's own says nothing of the class: a number, "images"."""
+    """Return whether a folder within a class's own says nothing of the class: a number, "images"."""
     return bool(_SERIAL.fullmatch(name) or _CONTAINER.fullmatch(name))
 
 
 def _same_splits_again(found: Layout, dirs: Sequence[Dirs], level: int) -> bool:
-    """Whether a level only says the split once more: train/train/cat, test/test_images/cat."""
+    """Return whether a level only says the split once more: train/train/cat, test/test_images/cat."""
     at = found.split
     if at is None or level <= at:
         return False

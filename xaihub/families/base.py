@@ -121,7 +121,7 @@ def family_of(config: Config, where: str) -> Family:
 
 
 def text_of(config: Config, key: str) -> str:
-    """What a config says in words under a key; "" where it says nothing, or no word."""
+    """Return what a config says in words under a key; "" where it says nothing, or no word."""
     value = config.get(key)
     return value if isinstance(value, str) else ""
 
@@ -274,7 +274,7 @@ def labels_of(
 
 
 def stated_activation(config: Config) -> StatedActivation | None:
-    """What a config's `problem_type` says of the classes: "sigmoid" of several labels at once; None if nothing."""
+    """Return the activation that a config's `problem_type` states: "sigmoid" of several labels at once; or None."""
     inside = config.get("pretrained_cfg")
     kind = config.get("problem_type") or (inside.get("problem_type") if isinstance(inside, Mapping) else None)
     known: dict[str, StatedActivation] = {

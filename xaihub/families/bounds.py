@@ -1,4 +1,4 @@
-"""What a stranger's numbers may be: those of preprocessing, the counts of a config, and what building may allocate."""
+"""Bounds of a stranger's numbers: those of preprocessing, the counts of a config, and what building may allocate."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +83,7 @@ def _says(key: str, value: Any, wanted: str) -> str:
 
 
 def refuse_counts(where: str, config: Any, headers: Sequence[Header], size: int) -> None:
-    """Nothing, if each count of a config can be one of the network whose tensors are stored.
+    """Raise unless each count of a config can be one of the network whose tensors are stored.
 
     Asked before a library makes lists as long as a config says. Counts are known by their size, not by their name.
 

@@ -1,4 +1,4 @@
-"""What of a stranger's settings the libraries get to see: what they declare, and nothing that leads elsewhere.
+"""The part of a stranger's settings that the libraries get to see: what they declare, and nothing that leads elsewhere.
 
 transformers takes any key of a config.json for an attribute, also those that choose programs (attention kernels of
 the Hub) or other files. So a config is cut down to the fields that its own class declares, at every depth; a new way

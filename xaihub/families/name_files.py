@@ -83,7 +83,7 @@ def _digits(cell: str) -> bool:
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether a column holds each of 0 to C - 1 once."""
+    """Return whether a column holds each of 0 to C - 1 once."""
     return all(map(_digits, cells)) and sorted(map(int, cells)) == list(range(len(cells)))
 
 

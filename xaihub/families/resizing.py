@@ -1,4 +1,4 @@
-"""How large an image becomes on its way to the network, told from the preprocessing's own numbers before any resize."""
+"""The size of an image on its way to the network, told from the preprocessing's own numbers before any resize."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

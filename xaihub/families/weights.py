@@ -81,7 +81,7 @@ def _of_training(path: str) -> bool:
 
 
 def refuse_foreign_shards(where: str, weights: Sequence[str], read: Callable[[str], Mapping[str, Any]]) -> None:
-    """Nothing, unless the index of the weights names other files than those that are planned: each by its exact name.
+    """Raise if the index of the weights names other files than those that are planned: each by its exact name.
 
     Args:
         weights: as `weight_files` gives them.
@@ -103,7 +103,7 @@ def refuse_foreign_shards(where: str, weights: Sequence[str], read: Callable[[st
 
 
 def stored_headers(files: Sequence[Path], where: str) -> list[Header]:
-    """What these safetensors files hold, read from their headers alone.
+    """Return what these safetensors files hold, read from their headers alone.
 
     Raises:
         DownloadError: a file has no header that could be read, or not as many bytes as it describes.

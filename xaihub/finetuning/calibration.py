@@ -44,7 +44,7 @@ def fit_temperature(logits: Tensor, truth: Tensor) -> float:
 
 @torch.no_grad()
 def put_into_head(module: nn.Module, heads: Sequence[str], temperature: float, inputs: Tensor) -> bool:
-    """Whether the network now answers with its logits divided by T; if its head is of no such kind, it is as before.
+    """Return whether the network now gives its logits divided by T; with a head of another kind it is as before.
 
     The weights and biases of its last layers are divided, and it is tried on the inputs whether that divides the
     answer.

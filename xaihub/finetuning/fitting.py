@@ -243,7 +243,7 @@ def _probabilities(folds: Tensor | None, unseen: Tensor | None, truth: Tensor) -
 
 
 def _calibrated(bench: _Bench, folds: Tensor | None, unseen: Tensor | None) -> Calibration:
-    """What the temperature is that the head now holds, and where it is from."""
+    """Return what the temperature is that the head now holds, and where it is from."""
     if bench.judge is not None and bench.validation is not None:
         truth = bench.validation.truth
         logits, source = bench.answers(bench.judge, torch.arange(len(truth))), "the validation split"

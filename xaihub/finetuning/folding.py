@@ -32,7 +32,7 @@ def folds_of(training: PixelStore, count: int, seed: int) -> Tensor:
 
 
 def most_folds(training: PixelStore) -> int:
-    """How many folds there can be, at most."""
+    """Return how many folds there can be, at most."""
     return min(map(len, _by_class(training)))
 
 

@@ -34,7 +34,7 @@ Below = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What the trained part of a network is given of each image of a store.
+    """Inputs of the trained part of a network, of each image of a store.
 
     Attributes:
         below: pixels (n, 3, H, W), normalised -> what the trained part takes: the trunk's maps, or the same pixels.
@@ -52,7 +52,7 @@ class Inputs:
 
     @property
     def ways(self) -> int:
-        """How many copies of each image the head is fitted to."""
+        """Return how many copies of each image the head is fitted to."""
         return _WAYS if self.maps is None else min(self.maps.shape[1], max(_WAYS, _MOST_ROWS // len(self)))
 
     def seen(self, places: Tensor, way: int = 0) -> Tensor:
@@ -82,13 +82,13 @@ class Inputs:
 
 
 def normalised(store: PixelStore, levels: Tensor, device: torch.device) -> Tensor:
-    """What the network takes, of bytes or of levels in [0, 1]."""
+    """Return what the network takes, of bytes or of levels in [0, 1]."""
     pixels = network_inputs(levels.to(device), store.transform)
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def affordable(store: PixelStore, trunk: Trunk, module: Any, settings: FineTuning) -> int:
-    """How many copies of each image fit on the disk as maps, up to what is asked for; below two, none are kept."""
+    """Return the number of copies of each image that fit on the disk as maps, at most as asked; below two, none."""
     one = trunk.maps(module, trunk.one)
     count = min(settings.copies, settings.disk // max(1, 4 * one.numel() * len(store)))
     return count if count >= _WAYS else 0

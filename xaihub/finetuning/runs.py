@@ -190,7 +190,7 @@ def circumstances(training: PixelStore, seconds: float) -> dict[str, Any]:
 
 
 def trained_by(training: PixelStore) -> Trained:
-    """What near copies of the training images are known by."""
+    """Return what near copies of the training images are known by."""
     return Trained(training.hashes.tolist(), sketches(training.small))
 
 

@@ -31,7 +31,7 @@ _EXACT = 1e-4  # of the largest logit; bfloat16 has three digits
 
 @dataclass(frozen=True, eq=False)
 class Trunk:
-    """What stays as it is.
+    """The part of a network that stays as it is.
 
     Attributes:
         name: of the module after which training begins.

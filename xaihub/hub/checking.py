@@ -1,4 +1,4 @@
-"""Whether a file of the client's cache is still what was published: its size, its hash, and no pointer in its place."""
+"""Checks that a file of the client's cache is what was published: its size, its hash, and no pointer in its place."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ _known: set[tuple[str, int, int]] = set()  # (blob, size, time of change) of wha
 
 
 def fault_of(file: Path, size: int | None) -> str:
-    """What is wrong with a fetched file, in words; "" if it is what was published.
+    """Return what is wrong with a fetched file, in words; "" if it is what was published.
 
     The client calls what it keeps by its hash: sha256 of a large file, git's own sha1 of a small one. That is read here
     once in each process, since a disk, or a copy that broke off, may have changed it after the client looked.

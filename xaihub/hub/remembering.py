@@ -1,4 +1,4 @@
-"""What a repository held when its files were fetched, for when the Hub does not answer.
+"""Records of what a repository held when its files were fetched, for when the Hub does not answer.
 
 A note lies in the repository's own folder of the client's cache, and goes with it. It says who could read the files
 then: without the Hub nobody can be asked, so a visitor gets only what was open to everybody.

@@ -1,4 +1,4 @@
-"""What is known of a repository before any of its files is fetched."""
+"""A repository as it is known before any of its files is fetched."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ __all__ = ["Repo", "page"]
 
 @dataclass(frozen=True)
 class Repo:
-    """What the Hub says of a repository, before any of its files is fetched.
+    """Facts that the Hub states of a repository, before any of its files is fetched.
 
     Attributes:
         revision: the commit sha that the asked revision points to now.

@@ -41,7 +41,7 @@ def missing_bytes(repo: Repo, paths: Sequence[str]) -> int:
 
 
 class Disk:
-    """What this host keeps of what it fetched, by the folder or file it lies in; safe from several threads.
+    """Files that this host keeps of those it fetched, by the folder or file it lies in; safe from several threads.
 
     Args:
         record: a folder for our own notes.
@@ -92,7 +92,7 @@ class Disk:
                     os.utime(self._note(path))
 
     def kept(self) -> list[Path]:
-        """What it fetched and still has, longest unused first."""
+        """Return what it fetched and still has, longest unused first."""
         notes = sorted(self.record.glob("*.used"), key=lambda note: note.stat().st_mtime_ns)
         paths = [(note, Path(note.read_text("utf-8"))) for note in notes]
         for note, path in paths:

@@ -1,4 +1,4 @@
-"""What the safetensors files of a repository hold, from their headers alone."""
+"""Contents of a repository's safetensors files, from their headers alone."""
 
 from collections.abc import Sequence
 from pathlib import Path

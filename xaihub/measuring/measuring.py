@@ -35,7 +35,7 @@ class _Compared(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What the images are known by that a classifier was trained on.
+    """Identifiers of the images that a classifier was trained on.
 
     Attributes:
         hashes: (M,), perceptual ones, all that older records hold.
@@ -164,7 +164,7 @@ def metrics_of(
 
 
 def trained_images(training: Mapping[str, Any]) -> Trained | None:
-    """What a `training.json` holds of the images it was trained on, or None; what is no hash is passed over."""
+    """Return what a `training.json` holds of the images it was trained on, or None; what is no hash is passed over."""
     hashes, held = (_hex(training.get(name), digits) for name, digits in _HELD.items())
     if hashes is None and held is None:
         return None

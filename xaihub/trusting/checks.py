@@ -189,7 +189,7 @@ def at_an_edge(query: Query, heat: Tensor, findings: Findings) -> Check | None:
 
 
 def _beside(where: str, mask: Tensor, other: str, others: Tensor) -> bool:
-    """Whether another place is of the same kind, a corner or an edge, and shares no pixel with this one."""
+    """Return whether another place is of the same kind, a corner or an edge, and shares no pixel with this one."""
     return where.split()[-1] == other.split()[-1] and not bool((mask * others).any())
 
 
@@ -227,7 +227,7 @@ def _margins(heat: Tensor) -> Mapping[str, Tensor]:
 
 
 def twins_agree(query: Query, findings: Findings) -> Check | None:
-    """How far neighbours agree with the classifier, which is said of them, not of the map; None where nobody asked.
+    """Return the neighbours' agreement with the classifier, said of them, not of the map; None where nobody asked.
 
     Of a class with few references nothing is said: among one image of each class no majority can be right.
     """

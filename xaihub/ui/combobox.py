@@ -75,5 +75,5 @@ def styles() -> str:
 
 
 def _text(payload: Any) -> str:
-    """What a request gives as the value; it need not come from our page, so it may be anything."""
+    """Return what a request gives as the value; it need not come from our page, so it may be anything."""
     return payload[:LONGEST] if isinstance(payload, str) else ""

@@ -21,7 +21,7 @@ UNCHECKED = "Whether this map can be relied on was not checked"
 
 
 def card_of(asked: Asked) -> "Trust | None":
-    """What is known already of the map that is shown now."""
+    """Return what is known already of the map that is shown now."""
     return asked.trusts.get(_about(asked)) if asked.query is not None else None
 
 
@@ -85,7 +85,7 @@ class Trusting(Showing):
 
 
 def _is_map(asked: Asked) -> bool:
-    """Whether what is shown large is a heatmap of the visitor's image."""
+    """Return whether what is shown large is a heatmap of the visitor's image."""
     from xaihub import METHODS
 
     shown = asked.explanation.evidence.get(asked.method, ())

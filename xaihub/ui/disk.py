@@ -18,7 +18,7 @@ __all__ = ["HostDisk"]
 
 
 class HostDisk:
-    """What was fetched for visitors, within the host's limits. What the host itself configured never goes."""
+    """Files fetched for visitors, within the host's limits; those of what the host itself configured never go."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -72,7 +72,7 @@ class HostDisk:
         return self.disk.using(path, repo.repo_id, hub.missing_bytes(repo, list(repo.files)))
 
     def touch(self, plan: "Plan") -> None:
-        """What was planned is used now, from memory."""
+        """Return what was planned is used now, from memory."""
         path = _place(plan)
         if path is not None:
             with self.disk.using(path, plan.repo_id):

@@ -121,7 +121,7 @@ def _row(asked: Asked, name: str) -> str:
 
 
 def _agreement(asked: Asked, measured: object) -> str:
-    """How far the nearest agree with the classifier, or that the class has too few references to tell."""
+    """Return how far the nearest agree with the classifier, or that the class has too few references to tell."""
     from xaihub.fidelity import of_class, too_few
 
     if asked.references is None:

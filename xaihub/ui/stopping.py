@@ -66,7 +66,7 @@ class Stops:
         return ending is not None
 
     def run(self, visitor: Visitor, work: Callable[[Progress], Iterator[Thing]], progress: Progress) -> Iterator[Thing]:
-        """What the work yields once it is its turn; its progress is told in the caller's thread, where gradio knows
+        """Yield what the work yields once it is its turn; progress is told in the caller's thread, where gradio knows
         whose bar it is.
 
         Raises:

@@ -170,12 +170,12 @@ class Turns:
             self._changed.notify_all()
 
     def waiting(self, visitor: Visitor | None = None) -> int:
-        """How many pieces of work wait: of one visitor, or of all."""
+        """Return how many pieces of work wait: of one visitor, or of all."""
         with self._changed:
             return sum(visitor in (None, place.visitor) for place in self._waiting())
 
     def running(self) -> int:
-        """How many pieces of work run, downloads included."""
+        """Return how many pieces of work run, downloads included."""
         with self._changed:
             return sum(place.began is not None for place in self._places)
 
@@ -212,7 +212,7 @@ class Turns:
             )
 
     def _has_room(self, visitor: Visitor) -> bool:
-        """Whether one more may wait; a newcomer is given the last place of whoever holds the most."""
+        """Return whether one more may wait; a newcomer is given the last place of whoever holds the most."""
         waits = self._waiting()
         if len(waits) < self.most:
             return True
@@ -264,7 +264,7 @@ class Turns:
                     place.report(place.share, f"Waiting: {before} before this question" if before > 1 else NEXT)
 
     def _before(self, place: _Place) -> int:
-        """How many pieces of work come before it; 0 where it may run."""
+        """Return how many pieces of work come before it; 0 where it may run."""
         running = sum(other.lane == place.lane and other.began is not None for other in self._places)
         order = sorted((other for other in self._waiting() if other.lane == place.lane), key=self._order)
         ahead = order.index(place) if place in order else 0
