@@ -50,11 +50,11 @@ class Transform:
         self.function = function
         self.description = description or type(function).__name__
         self._box = lru_cache(maxsize=64)(self._measure_box)  # most visitors' pictures share a few sizes
-        place = _place_of_contrast(self._plain((0, 0, 0)), self._plain((255, 255, 255)))
-        black, white, *pure = (  # one after the other: a large input takes 50 MB each
-            self._plain(colour)[:, *place].clone()
-            for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255))
-        )
+        dark, bright = self._plain((0, 0, 0)), self._plain((255, 255, 255))
+        place = _place_of_contrast(dark, bright)
+        black, white = dark[:, *place].clone(), bright[:, *place].clone()
+        del dark, bright  # a large input takes 50 MB each
+        pure = [self._plain(colour)[:, *place].clone() for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
         self.low = black  # (C,) what black becomes
         self.span = torch.where((white - black).abs() > 1e-9, white - black, torch.ones_like(black))
         self.mixing = torch.stack([(answer - black) / self.span for answer in pure], dim=1)  # (C, 3)

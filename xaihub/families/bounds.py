@@ -30,7 +30,7 @@ def faulty_numbers(settings: Any) -> str:
     An image is rescaled, less a mean, divided by a deviation: each has to be finite, and the last two steps have to
     keep what the image shows.
     """
-    for key, value in _settings(settings):
+    for key, value in settings_in(settings):
         name = key.rpartition("image_")[2]
         if value is None or isinstance(value, bool):
             continue
@@ -47,15 +47,16 @@ def faulty_numbers(settings: Any) -> str:
     return ""
 
 
-def _settings(value: Any) -> Iterator[tuple[str, Any]]:
+def settings_in(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every key with its value, at any depth; the classes' names are no settings."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             yield str(key), part
             if key not in LABELS:
-                yield from _settings(part)
+                yield from settings_in(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _settings(part)
+            yield from settings_in(part)
 
 
 def _faulty_channels(key: str, value: Any) -> str:
@@ -113,7 +114,7 @@ def refuse_counts(where: str, config: Any, headers: Sequence[Header], size: int)
 
 
 def _counts(config: Any) -> Iterator[tuple[str, float]]:
-    for key, value in _settings(config):
+    for key, value in settings_in(config):
         if key in _CLASSES and isinstance(value, Mapping | list):
             yield key, len(value)
         if key in LABELS:

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from xaihub.families.base import Config, text_of
-from xaihub.families.bounds import LABELS
+from xaihub.families.bounds import settings_in
 
 __all__ = ["TIMM_PREPROCESSING", "clean_config", "clean_settings", "leads_elsewhere"]
 
@@ -29,23 +29,12 @@ _LEADS_ELSEWHERE = ("use_pretrained_backbone", "transformers_weights")
 
 def leads_elsewhere(config: Any) -> str:
     """The key of a config, at any depth, that names weights or programs which lie elsewhere; "" if none does."""
-    for key, value in _keys(config):
+    for key, value in settings_in(config):
         name = key.lstrip("_")
         programs = _CHOOSES_PROGRAMS.search(name) and any("/" in text for text in _texts(value))
         if programs or (name in _LEADS_ELSEWHERE and value):
             return key
     return ""
-
-
-def _keys(config: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            yield str(key), value
-            if key not in LABELS:
-                yield from _keys(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _keys(value)
 
 
 def _texts(value: Any) -> Iterator[str]:

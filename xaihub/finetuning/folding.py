@@ -4,10 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaihub.duplicates import groups
 from xaihub.errors import DatasetError
 from xaihub.finetuning.pixel_store import PixelStore
-from xaihub.same_content import same_content
 
 __all__ = ["folds_of", "most_folds"]
 
@@ -39,6 +37,6 @@ def most_folds(training: PixelStore) -> int:
 def _by_class(training: PixelStore) -> list[list[list[int]]]:
     """Of each class the groups of pictures that are near copies of each other."""
     found: list[list[list[int]]] = [[] for _ in training.labels]
-    for group in groups(len(training), same_content(training.small)):
+    for group in training.content_groups:
         found[int(training.truth[group[0]])].append(list(group))
     return found

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from xaihub.datasets import LabelledPictures
+from xaihub.duplicates import groups
 from xaihub.errors import DatasetError
 from xaihub.images import perceptual_hash
 from xaihub.preprocessing import Transform
 from xaihub.progress import Progress, silent
-from xaihub.same_content import small
+from xaihub.same_content import same_content, sketches, small
 
 __all__ = ["PixelStore", "network_inputs", "read_pixels"]
 
@@ -47,6 +49,16 @@ class PixelStore:
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    @cached_property
+    def content_groups(self) -> list[list[int]]:
+        """The places 0 to N - 1, those of the same content together; most stand alone."""
+        return groups(len(self), same_content(self.small))
+
+    @cached_property
+    def sketches(self) -> NDArray[np.uint64]:
+        """(N, 4), of each image's content."""
+        return sketches(self.small)
 
     def __getitem__(self, chosen: Tensor) -> Tensor:
         """(n, C, H, W) bytes: the levels 0 to 255 of each channel before normalisation."""

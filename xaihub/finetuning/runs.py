@@ -18,7 +18,6 @@ from xaihub.classifier import Classifier
 from xaihub.datasets import LabelledPictures
 from xaihub.datasets.splits import Source
 from xaihub.downloads import cache_folder
-from xaihub.duplicates import groups
 from xaihub.errors import HubError, UnsupportedModelError
 from xaihub.families import FAMILIES, staged
 from xaihub.families.from_transformers import Backbone, load_backbone
@@ -30,7 +29,6 @@ from xaihub.folders import folder_named
 from xaihub.loading import Limits, Plan, fetch_planned, load_classifier, preflight
 from xaihub.measuring import Trained, in_words, measure, metrics_of, write_json, write_measured
 from xaihub.progress import Progress, part, silent
-from xaihub.same_content import same_content, sketches
 from xaihub.training import default_device
 
 __all__ = ["MARK", "forget", "train_classifier"]
@@ -123,9 +121,8 @@ def opened(
 
 def contradictions(training: PixelStore) -> list[list[str]]:
     """The keys of images that are there under two labels, group by group."""
-    alike = groups(len(training), same_content(training.small))
     truth, keys = training.truth.tolist(), [key for key, _, _ in training.rows.sources]
-    return [[keys[place] for place in group] for group in alike if len({truth[place] for place in group}) > 1]
+    return [[keys[place] for place in group] for group in training.content_groups if len({truth[place] for place in group}) > 1]
 
 
 def _record(
@@ -184,14 +181,14 @@ def circumstances(training: PixelStore, seconds: float) -> dict[str, Any]:
         "machine": _machine(),
         "versions": {name: version(name) for name in ("torch", "transformers", "timm", "numpy", "pillow")},
         "perceptual_hashes": [f"{hashed:016x}" for hashed in training.hashes.tolist()],
-        "content_sketches": [row.astype(">u8").tobytes().hex() for row in sketches(training.small)],
+        "content_sketches": [row.astype(">u8").tobytes().hex() for row in training.sketches],
         "two_labels": contradictions(training),
     }
 
 
 def trained_by(training: PixelStore) -> Trained:
     """Return what near copies of the training images are known by."""
-    return Trained(training.hashes.tolist(), sketches(training.small))
+    return Trained(training.hashes.tolist(), training.sketches)
 
 
 def _fold_record(training: PixelStore, answers: Tensor, fold_of: Tensor) -> dict[str, Any]:

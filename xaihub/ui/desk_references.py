@@ -39,9 +39,9 @@ def references_for(desk: "Desk", classifier: "Classifier", question: Question, p
     layer, limit = layer_of(classifier), int(question.limit)
     looks = question.looks.strip()
     key: tuple[object, ...] = (name, repo.revision)
-    if not saved:  # by an eye that this visitor may use as well: what it sees says much of it
-        eye = desk.embedder(looks or PIXELS, question.token, part(progress, 0.0, 0.3))
-        key = (*key, classifier.name, layer, limit, eye.name, getattr(eye, "revision", None))
+    if not saved:  # with an embedder that this visitor may use as well: its vectors say much of it
+        embedder = desk.embedder(looks or PIXELS, question.token, part(progress, 0.0, 0.3))
+        key = (*key, classifier.name, layer, limit, embedder.name, getattr(embedder, "revision", None))
     known = desk.references.get(key)
     if known is not None:
         return known
@@ -55,7 +55,7 @@ def references_for(desk: "Desk", classifier: "Classifier", question: Question, p
         pictures = open_dataset(
             name, revision=repo.revision, token=token, local=False, limit=limit, progress=part(limited, 0.3, 0.4)
         )
-        return desk.references.put(key, _built(classifier, pictures, eye, part(limited, 0.4, 1.0)))
+        return desk.references.put(key, _built(classifier, pictures, embedder, part(limited, 0.4, 1.0)))
 
 
 def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, progress: Progress) -> "ReferenceSet":
@@ -68,8 +68,8 @@ def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, 
     assert query is not None  # noqa: S101
     step = max(1, len(foreign) // max(1, limit))
     rows = range(0, len(foreign), step)[:limit]  # they lie sorted by class, so a stride takes from each
-    eye = desk.embedder(looks or PIXELS, token, part(progress, 0.0, 0.3))
-    seen = eye.name, getattr(eye, "revision", None)
+    embedder = desk.embedder(looks or PIXELS, token, part(progress, 0.0, 0.3))
+    seen = embedder.name, getattr(embedder, "revision", None)
     key = (query.classifier.name, layer_of(query.classifier), "again", _content(foreign, rows), *seen)
     known = desk.references.get(key)
     if known is not None:
@@ -77,7 +77,7 @@ def embed_again(desk: "Desk", asked: Asked, limit: int, looks: str, token: str, 
     pairs = [(foreign.keys[i], str(foreign.labels[i] or ""), foreign.picture(i)) for i in rows]
     with until(desk.settings.embed_seconds, progress, "Embedding the references") as limited:
         pictures = replace(from_pairs(f"{foreign.made.dataset} (crops)", pairs), public=foreign.made.public)
-        return desk.references.put(key, _built(query.classifier, pictures, eye, part(limited, 0.3, 1.0)))
+        return desk.references.put(key, _built(query.classifier, pictures, embedder, part(limited, 0.3, 1.0)))
 
 
 def refilled(
@@ -119,10 +119,10 @@ def _content(references: "ReferenceSet", rows: Sequence[int]) -> str:
 
 
 def _built(
-    classifier: "Classifier", pictures: "LabelledPictures", eye: "Embedder", progress: Progress
+    classifier: "Classifier", pictures: "LabelledPictures", embedder: "Embedder", progress: Progress
 ) -> "ReferenceSet":
-    """Embedded twice: as the classifier decides, and by the eye that was chosen."""
+    """Embedded twice: as the classifier decides, and by the embedder that was chosen."""
     from xaihub import build_references
     from xaihub.embedders import DEFAULT
 
-    return build_references(classifier, pictures, embedder=[DEFAULT, eye], progress=progress)
+    return build_references(classifier, pictures, embedder=[DEFAULT, embedder], progress=progress)
