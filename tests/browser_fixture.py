@@ -148,19 +148,12 @@ def settled(page: Any) -> None:
 
 
 def choose(page: Any, box: str, value: str, *, until: str = "") -> None:
-    """Types into a dropdown, and leaves it.
-
-    Args:
-        until: what the choice brings. A menu that the last answer draws anew takes away what is typed in that moment,
-            and a visitor chooses again: so do we, once.
-    """
-    for timeout in (30_000, 60_000):
-        page.fill(f"{box} input", value)
-        page.keyboard.press("Enter")
-        page.keyboard.press("Tab")
-        if not until or appears(page, until, timeout):
-            return
-    page.wait_for_selector(until, timeout=1)  # fails in its own words
+    """Types into a menu, and leaves it; `until` is what the choice brings."""
+    page.fill(f"{box} input", value)
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    if until:
+        page.wait_for_selector(until, timeout=60_000)
 
 
 def appears(page: Any, selector: str, timeout: float) -> bool:

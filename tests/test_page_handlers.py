@@ -30,7 +30,7 @@ from xaihub.ui.menus import method_choices
 from xaihub.ui.pace import Pace, cost_in_words, time_in_words
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf
-from xaihub.ui.stopping import Stops
+from xaihub.ui.stopping import EndedError, Stops
 from xaihub.ui.turns import Visitor
 from xaihub.ui.wiring import said_once
 from xaihub.ui.words import label_choices, named_class
@@ -202,6 +202,26 @@ def test_stop_leaves_silent_work_at_once_and_ends_it_when_it_speaks():
     spoken.set()
     assert ended.wait(5)
     assert not stops.stop(WHO)
+
+
+def test_what_nobody_asked_for_gives_way_to_what_the_visitor_asked_since():
+    stops, begun, go = Stops(), threading.Event(), threading.Event()
+    given = []
+
+    def asked(report):
+        begun.set()
+        assert go.wait(20)
+        yield "asked"
+
+    asking = threading.Thread(target=lambda: given.extend(stops.run(WHO, asked, silent)))
+    asking.start()
+    assert begun.wait(20)
+    with pytest.raises(EndedError):
+        list(stops.run(WHO, lambda report: iter(["unasked"]), silent, unasked=True))
+    go.set()
+    asking.join(20)
+    assert given == ["asked"]
+    assert list(stops.run(WHO, lambda report: iter(["unasked"]), silent, unasked=True)) == ["unasked"]
 
 
 def test_work_tells_its_progress_and_its_errors_to_whoever_waits(desk):

@@ -122,7 +122,11 @@ def opened(
 def contradictions(training: PixelStore) -> list[list[str]]:
     """The keys of images that are there under two labels, group by group."""
     truth, keys = training.truth.tolist(), [key for key, _, _ in training.rows.sources]
-    return [[keys[place] for place in group] for group in training.content_groups if len({truth[place] for place in group}) > 1]
+    return [
+        [keys[place] for place in group]
+        for group in training.content_groups
+        if len({truth[place] for place in group}) > 1
+    ]
 
 
 def _record(

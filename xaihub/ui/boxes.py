@@ -7,7 +7,7 @@ import gradio as gr
 
 from xaihub.curated import CURATED_DATASETS
 from xaihub.curated import CURATED_EMBEDDERS as EYES
-from xaihub.ui.combobox import combobox
+from xaihub.ui.combobox import Choice, combobox
 from xaihub.ui.drawing import examples_shown
 from xaihub.ui.finding import Finder, curated_choices
 from xaihub.ui.freshness import Freshness
@@ -147,6 +147,8 @@ def looks_box() -> gr.HTML:
     )
 
 
-def menu(choices: list[tuple[str, str]], label: str, elem_id: str, **settings: Any) -> gr.Dropdown:
-    """A dropdown that starts with its first choice; 140 px so that two share a telephone."""
-    return gr.Dropdown(choices, value=choices[0][1], label=label, elem_id=elem_id, min_width=140, **settings)
+def menu(choices: list[Choice], label: str, elem_id: str, **settings: Any) -> gr.HTML:
+    """A menu that starts with its first choice; 140 px so that two share a telephone."""
+    return combobox(
+        choices, value=choices[0][1], label=label, elem_id=elem_id, completes=True, min_width=140, **settings
+    )

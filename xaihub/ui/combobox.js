@@ -2,20 +2,24 @@
 // typed counts as it is: suggestions are added below and never replace it. Late answers to an earlier text are dropped.
 const PAUSE = 250; // ms without a key before the server is asked: a word typed quickly is one question
 const FEWEST = 2; // letters
-const [input, toggle, popup, list, told] = ["input", "button", ".xh-combo-popup", "[role=listbox]", "[role=status]"].map((part) => element.querySelector(part));
-// settings, which stand before this text: choices, [words, value] each, and whether the Hub is searched
+const [title, input, toggle, popup, list, told] = ["label", "input", "button", ".xh-combo-popup", "[role=listbox]", "[role=status]"].map((part) => element.querySelector(part));
+// settings, which stand before this text: choices, [words, value] each, whether the Hub is searched, and whether a text
+// that fits one choice alone stands for it; the server may have given other choices since
+const known = () => props.choices ?? settings.choices;
 let options = []; // as the choices
 let active = -1;
 let question = 0; // the number of the latest one: answers to others are late
 let timer = null;
 let typed = false;
 
-const wordsOf = (value) => settings.choices.find((choice) => choice[1] === value)?.[0] ?? value ?? "";
-const matching = (text) => settings.choices.filter((choice) => choice.some((part) => part.toLowerCase().includes(text.toLowerCase())));
+const wordsOf = (value) => known().find((choice) => choice[1] === value)?.[0] ?? value ?? "";
+const matching = (text) => known().filter((choice) => choice.some((part) => part.toLowerCase().includes(text.toLowerCase())));
 
 const valueOf = (text) => {
-  const known = [...settings.choices, ...options].find((choice) => choice.includes(text));
-  return known ? known[1] : text;
+  const same = [...known(), ...options].find((choice) => choice.includes(text));
+  if (same) return same[1];
+  const fit = settings.completes && text ? matching(text) : [];
+  return fit.length === 1 ? fit[0][1] : text;
 };
 
 const activate = (place) => {
@@ -63,8 +67,8 @@ const search = async (text, mine) => {
   const failed = Array.isArray(answer) ? "" : " The search did not answer."; // gradio gives nothing where it failed
   const found = Array.isArray(answer) ? answer : [];
   const here = matching(text);
-  const known = new Set(here.map((choice) => choice[1]));
-  const all = [...here, ...found.filter((choice) => !known.has(choice[1]))];
+  const there = new Set(here.map((choice) => choice[1]));
+  const all = [...here, ...found.filter((choice) => !there.has(choice[1]))];
   draw(all, counted(all.length) + failed);
 };
 
@@ -72,7 +76,7 @@ const open = (text) => {
   const mine = ++question;
   clearTimeout(timer);
   const searches = settings.searches && text.trim().length >= FEWEST;
-  const here = text ? matching(text.trim()) : settings.choices;
+  const here = text ? matching(text.trim()) : known();
   draw(here, searches ? "Searching the Hub…" : counted(here.length));
   popup.hidden = false;
   input.setAttribute("aria-expanded", "true");
@@ -135,5 +139,8 @@ list.addEventListener("click", (event) => {
   const option = event.target.closest("[role=option]");
   if (option) commit(option.dataset.value);
 });
-watch("value", () => typed || show()); // what is being typed stays
+watch(["value", "choices"], () => typed || show()); // what is being typed stays
+const name = () => props.title && (title.textContent = props.title);
+watch("title", name);
+name();
 show();

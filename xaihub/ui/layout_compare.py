@@ -1,8 +1,11 @@
 """The boxes of the Compare page that other pages have not; what they do is in `page_compare`."""
 
+from typing import Literal
+
 import gradio as gr
 
-from xaihub.ui.boxes import Boxes, kept_answer, model_box
+from xaihub.ui.boxes import Boxes, kept_answer, menu, model_box
+from xaihub.ui.combobox import shown_if
 from xaihub.ui.desk_compare import CLASSES, DEFAULTS
 from xaihub.ui.menus import PREDICTED
 from xaihub.ui.settings import Settings
@@ -13,15 +16,16 @@ VARIES = [("Methods", "methods"), ("Classes", "classes"), ("Two models", "models
 OPENING = list(zip(("Grad-CAM", "Grad-CAM++", "HiResCAM", "LayerCAM", "Eigen-CAM"), DEFAULTS, strict=True))
 
 
-def visible(vary: str) -> dict[str, bool]:
+def visible(vary: str) -> dict[str, Literal[True, "hidden"]]:
     """Which boxes matter for what varies, by their names in `Layout`."""
-    return {
+    shown = {
         "methods": vary == "methods",
         "method": vary != "methods",
         "classes": vary == "classes",
         "target": vary != "classes",
         "other": vary == "models",
     }
+    return {name: shown_if(there) for name, there in shown.items()}
 
 
 class Layout(Boxes):
@@ -47,9 +51,7 @@ class Layout(Boxes):
         self.methods = gr.Dropdown(
             OPENING, value=list(DEFAULTS), multiselect=True, label="Methods", elem_id="xh-methods"
         )
-        self.method = gr.Dropdown(
-            OPENING, value="gradcam", label="Method", elem_id="xh-method", visible=shown["method"]
-        )
+        self.method = menu(OPENING, "Method", "xh-method", visible=shown["method"])
         self.classes = gr.Dropdown(
             [],
             multiselect=True,
@@ -58,9 +60,7 @@ class Layout(Boxes):
             elem_id="xh-classes",
             visible=shown["classes"],
         )
-        self.target = gr.Dropdown(
-            [PREDICTED], value="", allow_custom_value=True, label="Explain the class", elem_id="xh-class"
-        )
+        self.target = menu([PREDICTED], "Explain the class", "xh-class")
         self.cost = gr.HTML(elem_id="xh-total")
         self._make_go()
 

@@ -3,6 +3,7 @@
 import gradio as gr
 
 from xaihub.ui.boxes import Boxes, kept_answer, looks_box, menu, references_box
+from xaihub.ui.combobox import HIDDEN
 from xaihub.ui.menus import AUTOMATIC, PREDICTED, RUNNER_UP
 from xaihub.ui.settings import Settings
 
@@ -46,13 +47,12 @@ class Layout(Boxes):
             )
 
     def _make_results(self) -> None:
-        typed = {"allow_custom_value": True}
         with gr.Row():
-            self.target = menu([PREDICTED], "Explain the class", "xh-class", **typed)
-            self.against = menu([RUNNER_UP], "Rather than", "xh-against", visible=False, **typed)
+            self.target = menu([PREDICTED], "Explain the class", "xh-class")
+            self.against = menu([RUNNER_UP], "Rather than", "xh-against", visible=HIDDEN)
         with gr.Row():
-            self.method = menu([("Grad-CAM", "gradcam")], "Method", "xh-method", **typed)
-            self.layer = menu([AUTOMATIC], 'Layer, or several as "a + b"', "xh-layer", **typed)
+            self.method = menu([("Grad-CAM", "gradcam")], "Method", "xh-method")
+            self.layer = menu([AUTOMATIC], 'Layer, or several as "a + b"', "xh-layer")
         self.view = gr.HTML(elem_id="xh-view")
         self.trust = gr.HTML(elem_id="xh-trust")
         self.check = gr.Button("Check this map", visible=False, elem_id="xh-check")

@@ -3,6 +3,7 @@
 import gradio as gr
 
 from xaihub.ui.boxes import Boxes, kept_answer, menu, references_box
+from xaihub.ui.combobox import HIDDEN
 from xaihub.ui.menus import PREDICTED
 from xaihub.ui.settings import Settings
 
@@ -36,9 +37,9 @@ class LayersLayout(Boxes):
 
     def _make_results(self) -> None:
         with gr.Row():
-            self.target = menu([PREDICTED], "Explain the class", "xh-class", allow_custom_value=True)
+            self.target = menu([PREDICTED], "Explain the class", "xh-class")
             self.method = menu([METHOD], "Method of the maps", "xh-method")
         self.strip = gr.HTML(elem_id="xh-strip")
         self.trouble = gr.HTML(elem_id="xh-trouble")
-        self.projection = menu([PROJECTION], "Two dimensions by", "xh-projection", visible=False)
+        self.projection = menu([PROJECTION], "Two dimensions by", "xh-projection", visible=HIDDEN)
         self.plane = gr.HTML(elem_id="xh-plane")

@@ -80,7 +80,7 @@ class PrototypesLayout(Boxes):
 
     def _make_results(self) -> None:
         self.what = gr.HTML(elem_id="xh-what")
-        self.target = menu(FIRST, "Account for the class", "xh-class", allow_custom_value=True)
+        self.target = menu(FIRST, "Account for the class", "xh-class")
         self.sheet = gr.HTML(elem_id="xh-sheet", js_on_load=SHEET_USED)
         self.account = gr.HTML(elem_id="xh-account")
         self.fired = gr.HTML(elem_id="xh-fired")

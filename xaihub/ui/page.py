@@ -25,6 +25,7 @@ from xaihub.ui.wiring import (
     progress_bar,
     read,
     said_once,
+    text,
     token_of,
     visitor,
 )
@@ -184,7 +185,7 @@ class Page(Boxes):
     ) -> Updates:
         """What the Hub says of a model before it is fetched, and what more the page makes of it."""
         try:
-            plan = self.desk.look((model or "").strip(), token)
+            plan = self.desk.look(text(model), token)
             classifier = self.desk.loaded(plan)
             about = {self.about: status(plan, classifier) if classifier else planned(plan)}
             return about | (more(plan, classifier) if more else {})
@@ -196,7 +197,7 @@ class Page(Boxes):
 
     def _refused(self, error: XaihubError, model: str | None) -> str:
         """What went wrong, with models that would work where another one would help."""
-        return alarm(str(error), self.finder.similar(model or "") if is_refusal(error) else [])
+        return alarm(str(error), self.finder.similar(text(model)) if is_refusal(error) else [])
 
     def _guarded(self, run: Callable[[], Updates], back: Callable[[], Updates] = dict, stands: str = "") -> Updates:
         """What a change of the answer gives, or why not.
@@ -236,7 +237,7 @@ class ChangingPage(Page):
 
     references: gr.HTML
     limit: gr.Slider
-    target: gr.Dropdown
+    target: gr.HTML
 
     @abstractmethod
     def _change(self, answer: Any, changes: dict[str, str], who: Visitor, progress: Progress) -> Updates:
@@ -274,24 +275,23 @@ class ChangingPage(Page):
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
         ) -> Updates:
-            if answer is not None and answer.choices.get(name) == (value or ""):
+            chosen = text(value)
+            if answer is not None and answer.choices.get(name) == chosen:
                 return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
-            updates = self._change(answer, {name: value or ""}, self._who(request), progress_bar(progress))
+            updates = self._change(answer, {name: chosen}, self._who(request), progress_bar(progress))
             return updates | self.freshness.changed_to(updates)
 
         return handler
 
     def clear(self, model: str, answer: Any) -> Updates:
         """The page without an earlier model's answer; at once, since what the Hub says of the new one may be late."""
-        if answer is not None and answer.plan.repo_id == (model or "").strip():
+        if answer is not None and answer.plan.repo_id == text(model):
             return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
         return {
             self.alert: "",
             self.answer: gr.update(visible=False),
             self.welcome: gr.update(visible=True, value=self.greeting),
-            self.target: gr.update(
-                value=""
-            ),  # its choices change with the next answer: a list may not shrink while open
+            self.target: "",
             **self.freshness.gone(),
         } | self._emptied()
 

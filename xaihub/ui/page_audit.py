@@ -16,7 +16,7 @@ from xaihub.ui.layout_audit import MOST_PICTURES, TO_EXPLAINED, AuditLayout
 from xaihub.ui.page import KEPT, Page, Work
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import EndedError
-from xaihub.ui.wiring import AT_ONCE, PRIVATE, TO_ANSWER, Updates, progress_bar, read, token_of
+from xaihub.ui.wiring import AT_ONCE, PRIVATE, TO_ANSWER, Updates, progress_bar, read, text, token_of
 from xaihub.ui.words import BROKEN, alarm, note, status
 
 __all__ = ["AuditPage"]
@@ -112,7 +112,7 @@ class AuditPage(Page, AuditLayout):
         """The page without the audit of another dataset or model."""
         if audited is not None:
             was = audited.plan.repo_id if audited.plan is not None else ""
-            if (was, audited.dataset) == ((model or "").strip(), (dataset or "").strip()):
+            if (was, audited.dataset) == (text(model), text(dataset)):
                 return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
         return {
             self.alert: "",
@@ -125,7 +125,7 @@ class AuditPage(Page, AuditLayout):
 
     def describe(self, model: str | None, token: str | None, account: gr.OAuthToken | None) -> Updates:
         """What the Hub says of a model before it is fetched; nothing of none."""
-        if not (model or "").strip():
+        if not text(model):
             return {self.about: note("Without a model the dataset alone is audited."), self.alert: ""}
         return self._looked(model, token_of(token, account))
 

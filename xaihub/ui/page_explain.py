@@ -9,6 +9,7 @@ import gradio as gr
 from xaihub.errors import TargetLayerError, XaihubError
 from xaihub.progress import Progress
 from xaihub.ui import results
+from xaihub.ui.combobox import HIDDEN
 from xaihub.ui.desk import Asked, Desk
 from xaihub.ui.desk_words import found_by_words
 from xaihub.ui.downloads import evidence_zip, references_zip
@@ -18,7 +19,7 @@ from xaihub.ui.results_examples import found_shown
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import Stops
 from xaihub.ui.turns import Visitor
-from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, token_of
+from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, text, token_of
 from xaihub.ui.words import alarm, note
 
 __all__ = ["ExplainPage"]
@@ -31,7 +32,6 @@ class ExplainPage(ChangingPage, Layout):
 
     def __init__(self, settings: Settings, desk: Desk) -> None:
         self.changes = Stops(desk.turns)  # of an answer; they give way to each other and to questions
-        self.under_way: dict[Visitor, dict[str, str]] = {}  # visitor -> the change that runs
         super().__init__(settings, desk)
 
     def _wire(self) -> None:
@@ -59,10 +59,9 @@ class ExplainPage(ChangingPage, Layout):
         runs.append(self.adopt.click(self._once(self.embed_again), embeds, shown, **adopting))
         for click in (self.go.click, self.example.select):
             click(self.give_way, None, None, **AT_ONCE)
-        changes = work | {"trigger_mode": "multiple"}  # one that follows waits for the earlier one, which gives way
+        changes = work | {"trigger_mode": "multiple"}  # the earlier one ends when the next begins
         for box, name in ((self.target, "target"), (self.method, "method"), (self.against, "against")):
-            chosen = box.input(self.give_way_to(name), [box], None, trigger_mode="multiple", **AT_ONCE)
-            runs.append(chosen.then(self._once(self.changed(name)), [self.asked, box], shown, **changes))
+            runs.append(box.input(self._once(self.changed(name)), [self.asked, box], shown, **changes))
         runs.append(self.change.click(self.change_now, [self.asked], shown, **changing))
         checking = work | {"show_progress_on": [self.trust]}
         runs.append(self.check.click(self.trust_now, [self.asked], shown, **checking))
@@ -163,16 +162,19 @@ class ExplainPage(ChangingPage, Layout):
 
         In one event, since gradio loses the answer of a queued event now and then that follows upon another.
         """
-        asked = None
+        asked, who = None, self._who(request)
+        before = self.stops.under_way(who)
         for step in steps:
             asked = step.get(self.asked, asked)
             yield step
+        if self.stops.under_way(who) not in (None, before):
+            return  # another question has begun: what follows would be drawn into its answer
         if asked is not None and self.desk.lacks_trust(asked) and self.desk.is_checked_soon(asked):
-            checked = self.trust_now(asked, request, progress)
+            checked = self._trusted(asked, who, progress_bar(progress), unasked=True)
             asked = checked.get(self.asked)  # None where it was stopped: then nothing follows
             yield checked
         if asked is not None and self.desk.lacks_change(asked) and self.desk.is_soon(asked):
-            yield self.change_now(asked, request, progress)
+            yield self._smallest(asked, who, progress_bar(progress), unasked=True)
 
     def trust_now(
         self,
@@ -181,11 +183,13 @@ class ExplainPage(ChangingPage, Layout):
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Updates:
         """The page with how far the map can be relied on; the rest of it stays untouched."""
+        return self._trusted(asked, self._who(request), progress_bar(progress))
 
+    def _trusted(self, asked: Asked | None, who: Visitor, progress: Progress, **how: bool) -> Updates:
         def work(report: Progress) -> Iterator[Updates]:
             yield results.trust_drawn(self, self.desk.trusted(self._still(asked), report))
 
-        return self._changed(work, asked, self._who(request), progress_bar(progress))
+        return self._changed(work, asked, who, progress, **how)
 
     def change_now(
         self,
@@ -194,11 +198,13 @@ class ExplainPage(ChangingPage, Layout):
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Updates:
         """The page with the smallest change that turns the answer; the rest of it stays untouched."""
+        return self._smallest(asked, self._who(request), progress_bar(progress))
 
+    def _smallest(self, asked: Asked | None, who: Visitor, progress: Progress, **how: bool) -> Updates:
         def work(report: Progress) -> Iterator[Updates]:
             yield results.change_drawn(self, self.desk.smallest_change(self._still(asked), report))
 
-        return self._changed(work, asked, self._who(request), progress_bar(progress))
+        return self._changed(work, asked, who, progress, **how)
 
     def search(
         self,
@@ -210,17 +216,17 @@ class ExplainPage(ChangingPage, Layout):
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Updates:
         """The references that fit the words."""
-        text, given = (words or "").strip(), token_of(token, account)
+        wanted, given = text(words), token_of(token, account)
 
         def work(report: Progress) -> Iterator[Any]:
             known = self._still(asked)
             if known.whole is None or not known.reader:
                 raise XaihubError("There are no references here that can be searched with words.")
-            yield found_by_words(self.desk, known.whole, known.reader, text, given, report)
+            yield found_by_words(self.desk, known.whole, known.reader, wanted, given, report)
 
         def run() -> Updates:
             found = list(self.changes.run(self._who(request), work, progress_bar(progress)))[-1]
-            return {self.found: found_shown(found, text)}
+            return {self.found: found_shown(found, wanted)}
 
         return self._guarded(run)
 
@@ -228,17 +234,15 @@ class ExplainPage(ChangingPage, Layout):
         def work(report: Progress) -> Iterator[Updates]:
             yield self.drawn(self.desk.again(self._still(answer), report, **changes))
 
-        self.under_way[who] = changes
-        try:
-            return self._changed(work, answer, who, progress)
-        finally:
-            self.under_way.pop(who, None)
+        return self._changed(work, answer, who, progress)
 
-    def _changed(self, work: Work, answer: Asked | None, who: Visitor, progress: Progress) -> Updates:
+    def _changed(
+        self, work: Work, answer: Asked | None, who: Visitor, progress: Progress, *, unasked: bool = False
+    ) -> Updates:
         """The page as the work changes it, or with the menus as they were."""
 
         def run() -> Updates:
-            return list(self.changes.run(who, work, progress))[-1]
+            return list(self.changes.run(who, work, progress, unasked=unasked))[-1]
 
         stands = "The earlier answer stands." if answer is not None else ""
         return self._guarded(run, partial(self._left, answer), stands)
@@ -246,15 +250,6 @@ class ExplainPage(ChangingPage, Layout):
     def give_way(self, request: gr.Request) -> None:
         """A long change of the answer ends when something else is asked: else its turn would come only then."""
         self.changes.stop(self._who(request))
-
-    def give_way_to(self, name: str) -> Callable[..., None]:
-        """The same for a menu; a choice that is reported twice, as when a box is left, does not stop itself."""
-
-        def handler(value: str | None, request: gr.Request) -> None:
-            if self.under_way.get(self._who(request)) != {name: value or ""}:
-                self.give_way(request)
-
-        return handler
 
     def stop(self, presses: str, asked: Asked | None, request: gr.Request) -> Updates:
         who = self._who(request)
@@ -267,7 +262,7 @@ class ExplainPage(ChangingPage, Layout):
             self.asked: None,
             self.found: "",
             self.words: gr.update(visible=False),
-            self.against: gr.update(value="", visible=False),
+            self.against: gr.update(value="", visible=HIDDEN),
             self.layer: gr.update(value=""),
         }
 

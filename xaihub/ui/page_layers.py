@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from xaihub.progress import Progress
+from xaihub.ui.combobox import shown_if
 from xaihub.ui.desk import Desk
 from xaihub.ui.desk_layers import Explored, LayersDesk
 from xaihub.ui.drawing import bars
@@ -114,7 +115,9 @@ class LayersPage(ChangingPage, LayersLayout):
             self.strip: strip_shown(explored),
             self.trouble: alarm(explored.trouble) if explored.trouble else trouble,
             self.projection: gr.update(
-                visible=explored.shown is not None, choices=_projections(), value=explored.choices["projection"]
+                visible=shown_if(explored.shown is not None),
+                choices=_projections(),
+                value=explored.choices["projection"],
             ),
         }
         if not alike:

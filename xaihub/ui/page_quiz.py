@@ -13,7 +13,7 @@ from xaihub.ui.drawing_quiz import answer_shown, figures_shown, place_shown, que
 from xaihub.ui.layout_quiz import COUNTS, EXPLANATIONS, TO_NEXT, TO_QUESTION, QuizLayout
 from xaihub.ui.page import KEPT, Page, Work
 from xaihub.ui.settings import Settings
-from xaihub.ui.wiring import AT_ONCE, LOOKS, PRIVATE, Updates, progress_bar, read, token_of
+from xaihub.ui.wiring import AT_ONCE, LOOKS, PRIVATE, Updates, progress_bar, read, text, token_of
 from xaihub.ui.words import status
 
 __all__ = ["QuizPage"]
@@ -112,7 +112,7 @@ class QuizPage(Page, QuizLayout):
 
     def clear(self, model: str, going: Round | None) -> Updates:
         """The page without a round of another model."""
-        if going is None or going.plan.repo_id == (model or "").strip():
+        if going is None or going.plan.repo_id == text(model):
             return self._nothing()
         return {
             self.alert: "",

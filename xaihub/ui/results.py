@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from xaihub.errors import AccessDeniedError, RepoNotFoundError, UnsupportedModelError, XaihubError
+from xaihub.ui.combobox import shown_if
 from xaihub.ui.desk import Asked
 from xaihub.ui.desk_examples import CHANGE
 from xaihub.ui.drawing import bars, view
@@ -127,9 +128,9 @@ def _comparing(asked: Asked) -> dict[str, Any]:
     by = [method.title] * method.compares + ["counterfactuals"] * beside
     fixed = [RUNNER_UP, ANY] if beside else [RUNNER_UP]
     return {
-        "visible": bool(by),
+        "visible": shown_if(bool(by)),
         "choices": class_choices(labels, *fixed),
-        "label": f"Rather than ({', '.join(by)})",
+        "title": f"Rather than ({', '.join(by)})",
     }
 
 

@@ -65,17 +65,36 @@ class Stops:
             ending.set()
         return ending is not None
 
-    def run(self, visitor: Visitor, work: Callable[[Progress], Iterator[Thing]], progress: Progress) -> Iterator[Thing]:
+    def under_way(self, visitor: Visitor) -> object | None:
+        """The visitor's run, to be compared with a later one; None where there is none."""
+        with self._lock:
+            return self._running.get(visitor)
+
+    def run(
+        self,
+        visitor: Visitor,
+        work: Callable[[Progress], Iterator[Thing]],
+        progress: Progress,
+        *,
+        unasked: bool = False,
+    ) -> Iterator[Thing]:
         """Yield what the work yields once it is its turn; progress is told in the caller's thread, where gradio knows
         whose bar it is.
 
+        Args:
+            unasked: whether the work only follows upon an earlier answer: then it does not end what the visitor has
+                asked since, but gives way to it.
+
         Raises:
-            EndedError: `stop` was called for the visitor, or a later run of theirs has begun.
+            EndedError: `stop` was called for the visitor, a later run of theirs has begun, or an unasked one gave way.
             BusyError: there is no place for it in the queue.
         """
         stopped = _Ending(self.turns)
         with self._lock:
-            earlier, self._running[visitor] = self._running.get(visitor), stopped
+            earlier = self._running.get(visitor)
+            if earlier is not None and unasked:
+                raise EndedError
+            self._running[visitor] = stopped
         if earlier is not None:
             earlier.set()
         given = visitor, work, stopped

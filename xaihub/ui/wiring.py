@@ -11,10 +11,11 @@ from xaihub.progress import Progress
 from xaihub.ui.turns import Visitor
 
 __all__ = [
-    "AT_ONCE", "LOOKS", "MODEL_WORK", "PRIVATE", "TO_ANSWER", "Updates", "progress_bar", "read", "said_once",
-    "token_of", "visitor",
+    "AT_ONCE", "LONGEST", "LOOKS", "MODEL_WORK", "PRIVATE", "TO_ANSWER", "Updates", "progress_bar", "read", "said_once",
+    "text", "token_of", "visitor",
 ]  # fmt: skip
 
+LONGEST = 2_000  # letters of a value
 Updates = dict[Any, Any]  # what a handler gives: by component, what becomes of it
 Handler = Callable[..., Iterator[Updates]]  # one of several steps
 
@@ -75,8 +76,13 @@ def visitor(request: gr.Request, proxies: int = 0) -> Visitor:
 
 
 def read(given: Mapping[Any, Any], box: Any) -> str:
-    """What a box says, without the white space around it; "" for nothing."""
-    return str(given[box] or "").strip()
+    """What a box says; see `text`."""
+    return text(given[box])
+
+
+def text(value: Any) -> str:
+    """The text that a request gives as a value, of bounded length and without the white space around it, or ""."""
+    return value[:LONGEST].strip() if isinstance(value, str) else ""
 
 
 def token_of(typed: str | None, account: gr.OAuthToken | None) -> str:
