@@ -156,14 +156,28 @@ def _figures(measured: Sequence[dict[str, Any]], asked: str, parts: int) -> list
     right = np.concatenate([(logits.argmax(1) == truth).numpy() for logits, truth in pairs])
     images = len(right) / max(1, len(measured) / parts)  # each counts once, for however many seeds it was asked about
     low, high = wilson(right.mean() * images, images)
-    errors = [float(calibration_error(truth.numpy(), logits.double().softmax(1).numpy())[0]) for logits, truth in pairs]
+    answers = [(truth.numpy(), logits.double().softmax(1).numpy()) for logits, truth in pairs]
+    errors = [calibration_error(*answer)[0] for answer in answers]
+    truths, chances = (np.concatenate(each) for each in zip(*answers, strict=True))
+    together = calibration_error(truths, chances)[0]
     losses = [float(cross_entropy(logits.double(), truth)) for logits, truth in pairs]
     spent = [each["training"] for each in measured]
     return [
-        f"{right.mean():.3f} ({low:.3f}-{high:.3f})", f"{np.mean(errors):.3f}", f"{np.mean(losses):.3f}",
+        f"{right.mean():.3f} ({low:.3f}-{high:.3f})", f"{np.mean(errors):.3f} ({_by_chance(answers):.3f})",
+        f"{together:.3f}", f"{np.mean(losses):.3f}",
         f"{np.mean([each['temperature'] for each in measured]):.2f}",
         f"{np.mean([each['cpu'] for each in spent]):.0f} ({np.mean([each['wall'] for each in spent]):.0f})",
     ]  # fmt: skip
+
+
+def _by_chance(answers: Sequence[tuple[Any, Any]], draws: int = 50) -> float:
+    """The mean calibration error of as many images if the probabilities were exactly right: few images give one too."""
+    drawn = np.random.default_rng(0)
+    truths = [(drawn.random((draws, len(each), 1)) > each.cumsum(1)).sum(2).clip(max=each.shape[1] - 1)
+              for _, each in answers]  # fmt: skip
+    return float(np.mean([
+        calibration_error(truth, each)[0] for (_, each), some in zip(answers, truths, strict=True) for truth in some
+    ]))  # fmt: skip
 
 
 def main() -> None:
@@ -183,7 +197,17 @@ def main() -> None:
         wanted = arguments.only is None or any(f"{piece.name} ".startswith(f"finetuning {o} ") for o in arguments.only)
         if wanted and (arguments.anew or read(piece) is None):
             take(piece)
-    head = ["dataset", "recipe", "right", "calibration error", "log loss", "T", "seconds of CPU (clock)", "trainings"]
+    head = [
+        "dataset",
+        "recipe",
+        "right",
+        "calibration error (by chance)",
+        "all parts together",
+        "log loss",
+        "T",
+        "seconds of CPU (clock)",
+        "trainings",
+    ]
     table(
         f"Held-out images, {arguments.parts} parts, {torch.get_num_threads()} threads",
         rows(found, arguments.parts),
