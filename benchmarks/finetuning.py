@@ -198,16 +198,9 @@ def main() -> None:
         if wanted and (arguments.anew or read(piece) is None):
             take(piece)
     head = [
-        "dataset",
-        "recipe",
-        "right",
-        "calibration error (by chance)",
-        "all parts together",
-        "log loss",
-        "T",
-        "seconds of CPU (clock)",
-        "trainings",
-    ]
+        "dataset", "recipe", "right", "calibration error (by chance)", "all parts together", "log loss", "T",
+        "seconds of CPU (clock)", "trainings",
+    ]  # fmt: skip
     table(
         f"Held-out images, {arguments.parts} parts, {torch.get_num_threads()} threads",
         rows(found, arguments.parts),

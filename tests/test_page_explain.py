@@ -17,7 +17,7 @@ from browser_fixture import (
     served,
     served_offline,
     settled,
-)  # fmt: skip
+)
 from tiny_models import LABELS, TINY, TOKEN, build, picture, processor_of, push
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(200)]
@@ -307,6 +307,35 @@ def test_a_slow_method_shows_its_progress_and_a_stopped_one_leaves_the_earlier_a
     page.wait_for_selector("#xh-view figcaption >> text=/RISE for cat/", timeout=90_000)
     assert "The heatmaps of the twins are Grad-CAM's" in page.inner_text("#xh-beside")
     assert page.broken == []
+
+
+def test_a_short_question_of_somebody_else_does_not_wait_for_the_end_of_a_slow_one(browser):
+    with served_offline(XAIHUB_SHORT_SECONDS="0") as address:  # the slow one is long work from its first pass on
+        page, other = open_page(browser, address), open_page(browser, address)
+        page.click("#xh-examples button >> nth=0")
+        page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+        settled(page)
+        choose(page, "#xh-method", "rise")
+        page.wait_for_selector("#xh-progress >> text=/RISE: .* of 1000 pictures/", timeout=30_000)
+        other.click("#xh-examples button >> nth=0")
+        other.wait_for_selector("#xh-view figcaption >> text=/Grad-CAM for/", timeout=60_000)
+        assert page.locator("#xh-view figcaption >> text=/RISE for cat/").count() == 0, "the slow one goes on"
+        page.wait_for_selector("#xh-view figcaption >> text=/RISE for cat/", timeout=90_000)
+        page.close()
+        other.close()  # before the app ends, or their scripts miss it
+
+
+def test_a_choice_that_is_taken_back_is_the_one_that_stays(browser, offline):
+    page = open_page(browser, offline)
+    page.click("#xh-examples button >> nth=0")
+    page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)
+    settled(page)
+    choose(page, "#xh-method", "rise")
+    page.wait_for_selector("#xh-progress >> text=/RISE: .* of 1000 pictures/", timeout=30_000)
+    choose(page, "#xh-method", "gradcam")
+    assert not appears(page, "#xh-view figcaption >> text=/RISE for cat/", 8_000)
+    assert page.locator("#xh-view .xh-main figcaption").inner_text().startswith("Grad-CAM for cat")
+    assert page.input_value("#xh-method input") == "Grad-CAM"
 
 
 def test_one_menu_of_the_other_class_serves_finer_cam_and_the_counterfactuals(browser, site):

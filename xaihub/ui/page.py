@@ -275,10 +275,7 @@ class ChangingPage(Page):
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
         ) -> Updates:
-            chosen = text(value)
-            if answer is not None and answer.choices.get(name) == chosen:
-                return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
-            updates = self._change(answer, {name: chosen}, self._who(request), progress_bar(progress))
+            updates = self._change(answer, {name: text(value)}, self._who(request), progress_bar(progress))
             return updates | self.freshness.changed_to(updates)
 
         return handler

@@ -52,7 +52,7 @@ class ExplainPage(ChangingPage, Layout):
         self.freshness.watch(self.verb, asked | menus, tuple(menus))
         work = self._model_work()
         runs = self._wire_question(asks, shown)
-        runs.append(self.layer.input(self._once(self.relayer), asks, shown, **work))
+        runs.append(self.layer.input(self._once(self.run), asks, shown, **work))  # its references are others too
         # these two buttons are far below the bar
         adopting, changing = (work | {"show_progress_on": [below]} for below in (self.beside, self.smallest))
         embeds = [self.asked, self.limit, self.looks, self.token]
@@ -107,23 +107,12 @@ class ExplainPage(ChangingPage, Layout):
             request: gr.Request,
             progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
         ) -> Iterator[Updates]:
-            yield from self._then_more(iter([change(answer, value, request, progress)]), request, progress)
+            def step() -> Iterator[Updates]:
+                yield change(answer, value, request, progress)
+
+            yield from self._then_more(step(), request, progress)
 
         return handler
-
-    def relayer(
-        self,
-        given: Updates,
-        request: gr.Request,
-        account: gr.OAuthToken | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
-    ) -> Iterator[Updates]:
-        """The same picture explained at another layer; the references are those of that layer too."""
-        asked, layer = given[self.asked], read(given, self.layer)
-        if asked is not None and asked.choices["layer"] == layer:
-            yield self._nothing()  # a box that is left by the keyboard reports an input, changed or not
-        else:
-            yield from self.run(given, request, account, progress)
 
     def _work(self, given: Updates, account: gr.OAuthToken | None) -> Work:
         boxes = {"against": self.against, "method": self.method, "layer": self.layer, "looks": self.looks}
@@ -155,7 +144,10 @@ class ExplainPage(ChangingPage, Layout):
         def run() -> Updates:
             return self.drawn(list(self.stops.run(self._who(request), work, progress_bar(progress)))[-1])
 
-        yield from self._then_more(iter([self._guarded(run)]), request, progress)
+        def step() -> Iterator[Updates]:
+            yield self._guarded(run)
+
+        yield from self._then_more(step(), request, progress)
 
     def _then_more(self, steps: Iterator[Updates], request: gr.Request, progress: gr.Progress) -> Iterator[Updates]:
         """The steps; then, where they take little time, the trust card and the smallest change of the answer they gave.
@@ -170,11 +162,11 @@ class ExplainPage(ChangingPage, Layout):
         if self.stops.under_way(who) not in (None, before):
             return  # another question has begun: what follows would be drawn into its answer
         if asked is not None and self.desk.lacks_trust(asked) and self.desk.is_checked_soon(asked):
-            checked = self._trusted(asked, who, progress_bar(progress), unasked=True)
+            checked = self._changed(self._trusted, asked, who, progress_bar(progress), unasked=True)
             asked = checked.get(self.asked)  # None where it was stopped: then nothing follows
             yield checked
         if asked is not None and self.desk.lacks_change(asked) and self.desk.is_soon(asked):
-            yield self._smallest(asked, who, progress_bar(progress), unasked=True)
+            yield self._changed(self._smallest, asked, who, progress_bar(progress), unasked=True)
 
     def trust_now(
         self,
@@ -183,13 +175,10 @@ class ExplainPage(ChangingPage, Layout):
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Updates:
         """The page with how far the map can be relied on; the rest of it stays untouched."""
-        return self._trusted(asked, self._who(request), progress_bar(progress))
+        return self._changed(self._trusted, asked, self._who(request), progress_bar(progress))
 
-    def _trusted(self, asked: Asked | None, who: Visitor, progress: Progress, **how: bool) -> Updates:
-        def work(report: Progress) -> Iterator[Updates]:
-            yield results.trust_drawn(self, self.desk.trusted(self._still(asked), report))
-
-        return self._changed(work, asked, who, progress, **how)
+    def _trusted(self, asked: Asked, report: Progress) -> Updates:
+        return results.trust_drawn(self, self.desk.trusted(asked, report))
 
     def change_now(
         self,
@@ -198,13 +187,10 @@ class ExplainPage(ChangingPage, Layout):
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Updates:
         """The page with the smallest change that turns the answer; the rest of it stays untouched."""
-        return self._smallest(asked, self._who(request), progress_bar(progress))
+        return self._changed(self._smallest, asked, self._who(request), progress_bar(progress))
 
-    def _smallest(self, asked: Asked | None, who: Visitor, progress: Progress, **how: bool) -> Updates:
-        def work(report: Progress) -> Iterator[Updates]:
-            yield results.change_drawn(self, self.desk.smallest_change(self._still(asked), report))
-
-        return self._changed(work, asked, who, progress, **how)
+    def _smallest(self, asked: Asked, report: Progress) -> Updates:
+        return results.change_drawn(self, self.desk.smallest_change(asked, report))
 
     def search(
         self,
@@ -231,15 +217,24 @@ class ExplainPage(ChangingPage, Layout):
         return self._guarded(run)
 
     def _change(self, answer: Asked | None, changes: dict[str, str], who: Visitor, progress: Progress) -> Updates:
-        def work(report: Progress) -> Iterator[Updates]:
-            yield self.drawn(self.desk.again(self._still(answer), report, **changes))
+        def again(asked: Asked, report: Progress) -> Updates:
+            return self.drawn(self.desk.again(asked, report, **changes))
 
-        return self._changed(work, answer, who, progress)
+        return self._changed(again, answer, who, progress)
 
     def _changed(
-        self, work: Work, answer: Asked | None, who: Visitor, progress: Progress, *, unasked: bool = False
+        self,
+        change: Callable[[Asked, Progress], Updates],
+        answer: Asked | None,
+        who: Visitor,
+        progress: Progress,
+        *,
+        unasked: bool = False,
     ) -> Updates:
-        """The page as the work changes it, or with the menus as they were."""
+        """The page as a change of the answer leaves it, or with the menus as they were."""
+
+        def work(report: Progress) -> Iterator[Updates]:
+            yield change(self._still(answer), report)
 
         def run() -> Updates:
             return list(self.changes.run(who, work, progress, unasked=unasked))[-1]
