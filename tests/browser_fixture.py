@@ -123,12 +123,24 @@ def watched(page: Any, *, allowed: str = "") -> Any:
 
 
 def open_page(
-    browser: Any, address: str, *, width: int = 1280, height: int = 900, dark: bool = False, ready: str = "#xh-explain"
+    browser: Any,
+    address: str,
+    *,
+    width: int = 1280,
+    height: int = 900,
+    dark: bool = False,
+    ready: str = "#xh-explain",
+    before: str = "",
 ) -> Any:
-    """The page, ready to be used; an error of its own script fails the test (`watched`)."""
+    """The page, ready to be used; an error of its own script fails the test (`watched`).
+
+    Args:
+        before: a script that runs before those of the page.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
+    context.add_init_script(before)
     page = watched(context.new_page())
     page.goto(address)
     page.wait_for_selector(ready)

@@ -344,8 +344,6 @@ def test_one_menu_of_the_other_class_serves_finer_cam_and_the_counterfactuals(br
     explain(page)
     page.wait_for_selector(".xh-view", timeout=60_000)
     assert not page.locator("#xh-against").is_visible()
-    # gradio makes the boxes of the first answer when it comes, and loses what the server says of them in that moment
-    page.wait_for_selector("#xh-trust .xh-verdict-card", timeout=60_000)
     choose(page, "#xh-method", "finercam")
     page.wait_for_selector("#xh-against", state="visible", timeout=60_000)
     page.wait_for_selector("#xh-against >> text=/Rather than .Finer-CAM./")

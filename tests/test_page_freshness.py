@@ -75,7 +75,7 @@ def test_another_model_references_or_class_mark_it_too_and_what_is_taken_back_un
     choose(page, "#xh-class", "fox", until=".xh-target .xh-class >> text=/^fox/")
     unmarked(page)
     choose(page, "#xh-model", "nobody/nothing")
-    page.wait_for_selector("#xh-results", state="detached", timeout=10_000)
+    page.wait_for_selector("#xh-results", state="hidden", timeout=10_000)
     unmarked(page, 5_000)  # the answer is gone
 
 

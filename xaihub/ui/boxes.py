@@ -14,7 +14,17 @@ from xaihub.ui.freshness import Freshness
 from xaihub.ui.picture import picture_box
 from xaihub.ui.settings import Settings, starter_examples
 
-__all__ = ["Boxes", "kept_answer", "looks_box", "menu", "model_box", "references_box", "signal"]
+__all__ = [
+    "ANSWERED",
+    "UNANSWERED",
+    "Boxes",
+    "kept_answer",
+    "looks_box",
+    "menu",
+    "model_box",
+    "references_box",
+    "signal",
+]
 
 EXAMPLE_CLICKED = """
 element.addEventListener("click", (event) => {
@@ -22,6 +32,10 @@ element.addEventListener("click", (event) => {
   if (button) trigger("select", { index: Number(button.dataset.index), value: button.dataset.index });
 });
 """
+
+# Whether the answer is seen. Its boxes are there from the start: gradio makes those of an invisible column when it
+# becomes visible, and what the server says of them meanwhile is lost.
+ANSWERED, UNANSWERED = gr.update(elem_classes=[]), gr.update(elem_classes=["xh-none"])
 
 
 class Boxes(ABC):
@@ -91,7 +105,7 @@ class Boxes(ABC):
         self.freshness = Freshness()
         self.progress = gr.HTML(elem_id="xh-progress")
         self.welcome = gr.HTML(self.greeting)
-        with gr.Column(visible=False, elem_id="xh-results") as self.answer:
+        with gr.Column(elem_id="xh-results", elem_classes="xh-none") as self.answer:
             self.said = gr.HTML(elem_id="xh-said")
             self._make_results()
 

@@ -13,7 +13,7 @@ import gradio as gr
 
 from xaihub.ui.wiring import PRIVATE, Updates
 
-__all__ = ["Freshness", "script"]
+__all__ = ["Freshness"]
 
 _NUMBERS = itertools.count(1)  # each answer's own: the same question may be answered twice
 
@@ -69,11 +69,6 @@ class Freshness:
     def gone(self) -> Updates:
         """The update that says that there is no answer."""
         return {self.answered: ""}
-
-
-def script() -> str:
-    """The browser's half."""
-    return Path(__file__).with_name("freshness.js").read_text("utf-8")
 
 
 def _held(parts: tuple[Any, ...], given: Mapping[Any, Any]) -> str:

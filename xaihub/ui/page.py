@@ -9,7 +9,7 @@ import gradio as gr
 
 from xaihub.errors import CancelledError, XaihubError, log_failure
 from xaihub.progress import Progress
-from xaihub.ui.boxes import Boxes, signal
+from xaihub.ui.boxes import UNANSWERED, Boxes, signal
 from xaihub.ui.desk import Desk, Question
 from xaihub.ui.results import is_refusal
 from xaihub.ui.settings import Settings
@@ -144,9 +144,7 @@ class Page(Boxes):
     ) -> Iterator[Updates]:
         """The page after its button: what is quick first, the rest when it is there."""
         yield {self.alert: ""}
-        earlier = {
-            self.answer: gr.update(visible=False)
-        } | self.freshness.gone()  # an earlier picture's answer must not stand below an error
+        earlier = {self.answer: UNANSWERED} | self.freshness.gone()  # it must not stand below another picture's error
         try:
             lacking = self._lacking(given)
             if lacking:
@@ -286,7 +284,7 @@ class ChangingPage(Page):
             return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
         return {
             self.alert: "",
-            self.answer: gr.update(visible=False),
+            self.answer: UNANSWERED,
             self.welcome: gr.update(visible=True, value=self.greeting),
             self.target: "",
             **self.freshness.gone(),

@@ -8,6 +8,7 @@ import gradio as gr
 
 from xaihub.errors import CancelledError, XaihubError, log_failure
 from xaihub.ui.asking import Asked
+from xaihub.ui.boxes import ANSWERED, UNANSWERED
 from xaihub.ui.desk import Desk
 from xaihub.ui.desk_audit import AuditDesk, Audited, AuditQuestion
 from xaihub.ui.downloads import audit_zip
@@ -65,7 +66,7 @@ class AuditPage(Page, AuditLayout):
         updates: Updates = {
             self.audited: answer,
             self.welcome: gr.update(visible=False),
-            self.answer: gr.update(visible=True),
+            self.answer: ANSWERED,
             self.report: report_shown(answer.report),
             self.explained: "",
         }
@@ -116,7 +117,7 @@ class AuditPage(Page, AuditLayout):
                 return self._nothing()  # a box that is left by the keyboard reports an input, changed or not
         return {
             self.alert: "",
-            self.answer: gr.update(visible=False),
+            self.answer: UNANSWERED,
             self.welcome: gr.update(visible=True, value=self.greeting),
             self.audited: None,
             self.explained: "",

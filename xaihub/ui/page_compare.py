@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from xaihub.ui.boxes import ANSWERED
 from xaihub.ui.desk_compare import CLASSES, DEFAULTS, Compared, Comparison, compare
 from xaihub.ui.downloads import comparison_zip
 from xaihub.ui.drawing_compare import compared_maps, said
@@ -85,7 +86,7 @@ class ComparePage(Page, Layout):
         updates: Updates = {
             self.alert: "",
             self.welcome: gr.update(visible=False),
-            self.answer: gr.update(visible=True),
+            self.answer: ANSWERED,
             self.said: said(compared),
             self.view: compared_maps(compared),
             self.compared: compared,

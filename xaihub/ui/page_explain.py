@@ -19,7 +19,7 @@ from xaihub.ui.results_examples import found_shown
 from xaihub.ui.settings import Settings
 from xaihub.ui.stopping import Stops
 from xaihub.ui.turns import Visitor
-from xaihub.ui.wiring import AT_ONCE, PRIVATE, Updates, progress_bar, read, text, token_of
+from xaihub.ui.wiring import PRIVATE, Updates, progress_bar, read, text, token_of
 from xaihub.ui.words import alarm, note
 
 __all__ = ["ExplainPage"]
@@ -57,8 +57,6 @@ class ExplainPage(ChangingPage, Layout):
         adopting, changing = (work | {"show_progress_on": [below]} for below in (self.beside, self.smallest))
         embeds = [self.asked, self.limit, self.looks, self.token]
         runs.append(self.adopt.click(self._once(self.embed_again), embeds, shown, **adopting))
-        for click in (self.go.click, self.example.select):
-            click(self.give_way, None, None, **AT_ONCE)
         changes = work | {"trigger_mode": "multiple"}  # the earlier one ends when the next begins
         for box, name in ((self.target, "target"), (self.method, "method"), (self.against, "against")):
             runs.append(box.input(self._once(self.changed(name)), [self.asked, box], shown, **changes))
@@ -95,6 +93,9 @@ class ExplainPage(ChangingPage, Layout):
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by this default
     ) -> Iterator[Updates]:
         """The page after its button: the map, the examples, how far to rely on the map, then the smallest change."""
+        # a long change of the answer ends here: else this question's turn would come only after it. No event of its own
+        # does this, since gradio begins the second event of one click when the first has ended
+        self.changes.stop(self._who(request))
         yield from self._then_more(super().run(given, request, account, progress), request, progress)
 
     def changed(self, name: str) -> Callable[..., Iterator[Updates]]:
@@ -241,10 +242,6 @@ class ExplainPage(ChangingPage, Layout):
 
         stands = "The earlier answer stands." if answer is not None else ""
         return self._guarded(run, partial(self._left, answer), stands)
-
-    def give_way(self, request: gr.Request) -> None:
-        """A long change of the answer ends when something else is asked: else its turn would come only then."""
-        self.changes.stop(self._who(request))
 
     def stop(self, presses: str, asked: Asked | None, request: gr.Request) -> Updates:
         who = self._who(request)

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from xaihub.progress import Progress
+from xaihub.ui.boxes import ANSWERED
 from xaihub.ui.combobox import shown_if
 from xaihub.ui.desk import Desk
 from xaihub.ui.desk_layers import Explored, LayersDesk
@@ -106,7 +107,7 @@ class LayersPage(ChangingPage, LayersLayout):
             self.explored: explored,
             self.alert: "",
             self.welcome: gr.update(visible=False),
-            self.answer: gr.update(visible=True),
+            self.answer: ANSWERED,
             self.said: bars(strip.prediction, strip.target, explored.plan.repo_id, count=3),
             self.target: gr.update(
                 choices=class_choices(strip.prediction.labels, PREDICTED), value=explored.choices["target"]

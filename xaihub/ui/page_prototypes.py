@@ -7,6 +7,7 @@ import gradio as gr
 
 from xaihub.progress import Progress
 from xaihub.ui.asking_prototypes import Fired, Kept, Recognised, Step
+from xaihub.ui.boxes import ANSWERED
 from xaihub.ui.desk import Desk
 from xaihub.ui.desk_prototypes import PrototypesDesk
 from xaihub.ui.drawing_patches import gallery_shown, near_shown
@@ -137,7 +138,7 @@ class PrototypesPage(ChangingPage, PrototypesLayout):
         trouble = note("The prototypes' health is being measured.") if waiting else ""
         updates: Updates = {  # the alert is not among them: Stop may have been pressed just now, and says so there
             self.welcome: gr.update(visible=False),
-            self.answer: gr.update(visible=True),
+            self.answer: ANSWERED,
             self.what: made_shown(kept, recognised),
             self.fired: "",
             self.near: "",

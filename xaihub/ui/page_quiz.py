@@ -7,6 +7,7 @@ import gradio as gr
 
 from xaihub.progress import Progress
 from xaihub.ui.asking import Question
+from xaihub.ui.boxes import ANSWERED, UNANSWERED
 from xaihub.ui.desk import Desk
 from xaihub.ui.desk_quiz import QuizDesk, Round
 from xaihub.ui.drawing_quiz import answer_shown, figures_shown, place_shown, question_shown
@@ -81,7 +82,7 @@ class QuizPage(Page, QuizLayout):
         updates = self.drawn(answer) | {
             self.alert: "",
             self.welcome: gr.update(visible=False),
-            self.answer: gr.update(visible=True),
+            self.answer: ANSWERED,
         }
         classifier = self.desk.loaded(answer.plan)
         return updates | ({self.about: status(answer.plan, classifier)} if classifier is not None else {})
@@ -116,7 +117,7 @@ class QuizPage(Page, QuizLayout):
             return self._nothing()
         return {
             self.alert: "",
-            self.answer: gr.update(visible=False),
+            self.answer: UNANSWERED,
             self.welcome: gr.update(visible=True),
             self.going: None,
             **self.freshness.gone(),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from xaihub.errors import AccessDeniedError, RepoNotFoundError, UnsupportedModelError, XaihubError
+from xaihub.ui.boxes import ANSWERED
 from xaihub.ui.combobox import shown_if
 from xaihub.ui.desk import Asked
 from xaihub.ui.desk_examples import CHANGE
@@ -30,7 +31,7 @@ def drawn(page: "ExplainPage", asked: Asked) -> dict[Any, Any]:
         page.asked: asked,
         page.alert: "",
         page.welcome: gr.update(visible=False),
-        page.answer: gr.update(visible=True),
+        page.answer: ANSWERED,
         page.said: bars(explanation.prediction, explanation.target, str(explanation.provenance["model"])),
         **_map_drawn(page, asked),
         page.beside: beside(asked),

@@ -18,7 +18,6 @@ from xaihub.ui.api import add_api
 from xaihub.ui.colours import filters
 from xaihub.ui.combobox import styles
 from xaihub.ui.desk import Desk, Question
-from xaihub.ui.freshness import script
 from xaihub.ui.memory import few_arenas
 from xaihub.ui.page_audit import AuditPage
 from xaihub.ui.page_compare import ComparePage
@@ -34,6 +33,7 @@ __all__ = ["build", "framed", "launch_options", "serve", "settle"]
 logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
+SCRIPTS = "stream.js", "page.js", "freshness.js"  # of every page
 SPARE_THREADS = 60  # beside the questions that wait: those that run, are looked up or refused, uploads, files
 WARM_AFTER = 1.0  # seconds after the server answers: importing torch holds the interpreter that serves the first page
 HEADER = (
@@ -108,7 +108,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": (HERE / "style.css").read_text("utf-8") + styles(),
-        "head": f"<script>{(HERE / 'page.js').read_text('utf-8')}</script><script>{script()}</script>",
+        "head": "".join(f"<script>{(HERE / name).read_text('utf-8')}</script>" for name in SCRIPTS),
         "max_file_size": settings.upload,
         "max_threads": settings.queue + SPARE_THREADS,
         "state_session_capacity": settings.sessions,
