@@ -1,4 +1,4 @@
-"""No answer is lost where the server closes the stream of answers just as something is asked."""
+"""No answer is lost where the server closes the stream just as something is asked, and no text where one comes."""
 
 import pytest
 from browser_fixture import choose, open_page, served_offline
@@ -37,5 +37,19 @@ def test_a_question_that_is_asked_while_the_stream_is_being_closed_is_answered(b
     page.wait_for_selector("#xh-trust .xh-verdict-card", timeout=60_000)
     page.wait_for_function("window.closing", timeout=60_000)
     choose(page, "#xh-method", "scorecam")
+    page.wait_for_selector("#xh-view .xh-caption >> text=/Score-CAM/", timeout=30_000)
+    assert page.broken == []
+
+
+def test_what_is_typed_replaces_what_was_selected_though_an_answer_draws_the_box_anew(browser, site):
+    page = open_page(browser, site)
+    page.click("#xh-examples button >> nth=0")
+    page.wait_for_selector("#xh-trust .xh-verdict-card", timeout=60_000)
+    page.fill("#xh-method input", "no such method")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+A")
+    page.wait_for_function("document.querySelector('#xh-method input').value === 'Grad-CAM'", timeout=30_000)  # refused
+    page.keyboard.type("scorecam")
+    page.keyboard.press("Enter")
     page.wait_for_selector("#xh-view .xh-caption >> text=/Score-CAM/", timeout=30_000)
     assert page.broken == []

@@ -11,6 +11,7 @@ let active = -1;
 let question = 0; // the number of the latest one: answers to others are late
 let timer = null;
 let typed = false;
+let chosen = null; // what the visitor chose here last; the answers to earlier choices may still be on their way
 
 const wordsOf = (value) => known().find((choice) => choice[1] === value)?.[0] ?? value ?? "";
 const matching = (text) => known().filter((choice) => choice.some((part) => part.toLowerCase().includes(text.toLowerCase())));
@@ -85,18 +86,29 @@ const open = (text) => {
 
 const show = () => {
   typed = false;
-  input.value = wordsOf(props.value);
+  const words = wordsOf(props.value);
+  if (input.value === words) return;
+  const all = input.selectionStart === 0 && input.selectionEnd === input.value.length;
+  input.value = words;
+  if (all && document.activeElement === input) input.select(); // what is typed next still replaces it
 };
 
 const commit = (value) => {
   close();
   const changed = value !== (props.value ?? "");
+  const asks = changed || value !== (chosen ?? value);
+  chosen = value;
   if (changed) props.value = value;
   show();
-  if (changed) trigger("input");
+  if (asks) trigger("input");
 };
 
-const choose = () => commit(active >= 0 ? options[active][1] : typed ? valueOf(input.value.trim()) : (props.value ?? ""));
+const choose = () => {
+  if (active >= 0) return commit(options[active][1]);
+  if (typed) return commit(valueOf(input.value.trim()));
+  close();
+  show();
+};
 
 const step = (by) => {
   if (popup.hidden) open(typed ? input.value : "");
