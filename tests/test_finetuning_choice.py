@@ -18,7 +18,7 @@ from xaihub.finetuning.pixel_store import read_pixels
 from xaihub.finetuning.settings import FineTuning
 
 LABELS = ("real", "fake")
-QUICK = FineTuning(epochs=6, learning_rate=2e-2, batch_size=4, averaged=2, copies=2, calibration_folds=2)
+QUICK = FineTuning(epochs=4, learning_rate=2e-2, batch_size=4, averaged=2, copies=2, calibration_folds=2)
 RED_OR_BLUE = 16  # images of each class
 
 
@@ -87,7 +87,7 @@ def test_where_the_lower_layers_are_blind_to_the_difference_all_are_trained(netw
     held = colour_blind(network)
     before = held.module.resnet.embedder.embedder.convolution.weight.clone()
 
-    found = fine_tune(held, stored(held, rows), None, QUICK, work=tmp_path)
+    found = fine_tune(held, stored(held, rows), None, replace(QUICK, epochs=6), work=tmp_path)
 
     usual, more = found.choice.compared
     assert (usual.share, more.share, found.choice.share, found.trained) == (0.25, 1.0, 1.0, "all layers")
@@ -99,28 +99,28 @@ def test_where_the_lower_layers_are_blind_to_the_difference_all_are_trained(netw
 
 
 def test_where_the_upper_layers_suffice_no_other_network_is_trained(network, rows, tmp_path):
-    held, said = sighted(network), []
+    held, said, settings = sighted(network), [], replace(QUICK, epochs=6)
 
     found = fine_tune(
-        held, stored(held, rows), None, QUICK, work=tmp_path, progress=lambda _, stage: said.append(stage)
+        held, stored(held, rows), None, settings, work=tmp_path, progress=lambda _, stage: said.append(stage)
     )
 
     assert found.choice.share == 0.25
     assert found.choice.compared == ()
     assert not any(stage.startswith("All layers") for stage in said)
     assert not (tmp_path / "all-layers").exists()
-    given, again = sighted(network), replace(QUICK, trained_share=0.25)
+    given, again = sighted(network), replace(settings, trained_share=0.25)
     assert fine_tune(given, stored(given, rows), None, again, work=tmp_path / "given").choice is None
     chosen, as_given = held.module.state_dict(), given.module.state_dict()
     assert all(torch.equal(chosen[name], as_given[name]) for name in chosen)  # the same bytes as a quarter gives
 
 
 def test_all_layers_are_given_up_after_the_first_part_that_they_answer_worse(network, rows, tmp_path):
-    """Labels that are noise: nobody's answers get better, and of eight parts hardly one or two are asked about."""
+    """Labels that are noise: nobody's answers get better, and the first parts show it."""
     held = sighted(network)
     noise = replace(stored(held, rows), truth=torch.arange(2 * RED_OR_BLUE) % 2)
 
-    found = fine_tune(held, noise, None, replace(QUICK, calibration_folds=8), work=tmp_path)
+    found = fine_tune(held, noise, None, replace(QUICK, epochs=2, calibration_folds=4), work=tmp_path)
 
     usual, more = found.choice.compared
     assert found.choice.share == 0.25
@@ -147,7 +147,7 @@ def test_a_stopped_choice_goes_on_and_ends_with_the_same_bytes(network, rows, tm
 
     def stop(_share, stage):
         said.append(stage)
-        if len(said) in (40, 90, 140):
+        if len(said) in (30, 65, 100):
             raise CancelledError("stopped")
 
     for _ in range(3):
