@@ -69,7 +69,7 @@ class Choice:
         if not self.compared:
             return (
                 f"Of {self.first.images} images {self.first.right} were answered rightly ({self.source}) with"
-                f" {_layers(self.first)} trained; that leaves no room to show that training more is better."
+                f" {_layers(self.first)} trained, so few mistakes that training more was not tried."
             )
         first, more = (f"{each.log_loss:.3f} ({each.right} right) with {_layers(each)}" for each in self.compared)
         asked = f"{self.compared[0].images} of {self.first.images} images"
