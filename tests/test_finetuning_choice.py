@@ -179,3 +179,16 @@ def test_the_record_and_the_card_say_how_it_was_chosen(network, tmp_path):
     assert record["choice"]["first"]["images"] == 12
     assert record["choice"]["in_words"] in card
     assert "| trained share | chosen |" in card
+
+
+def test_cross_validated_figures_of_images_that_also_chose_say_so(network, tmp_path):
+    """Both classes are red: a guess is wrong often enough for all layers to be tried."""
+    data = class_folders(tmp_path / "alike", RED_OR_BLUE, real="red", fake="red")
+    made = tmp_path / "made"
+
+    assert train(data, network, made, "--epochs", "1", "--folds", "2", cache=tmp_path / "cache") == 0
+
+    record, metrics = (json.loads((made / f"{name}.json").read_text("utf-8")) for name in ("training", "metrics"))
+    assert [each["share"] for each in record["choice"]["compared"]] == [0.25, 1.0]
+    assert "They also chose how many layers are trained" in metrics["caution"]
+    assert record["choice"]["in_words"].startswith("What is trained was chosen by 2-fold out-of-fold predictions, on ")
