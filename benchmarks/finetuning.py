@@ -41,6 +41,7 @@ from xaihub.training import logits_of
 
 RECIPES = {
     "defaults": FineTuning(),
+    "a quarter": FineTuning(trained_share=0.25),
     "defaults, uncalibrated": FineTuning(calibration_folds=0),
     "before: all layers": FineTuning(trained_share=1.0, mixup=0.0, calibration_folds=0, copies=2),
     "head alone": FineTuning(epochs=0, calibration_folds=0, copies=2),
@@ -112,6 +113,7 @@ def _measured(task: Task, form: str, settings: FineTuning, part: int, parts: int
         "temperature": tuned.calibration.temperature,
         "training": dict(spent),
         "trained": tuned.trained,
+        "choice": tuned.choice and tuned.choice.in_words,
     }
 
 

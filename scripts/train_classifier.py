@@ -5,7 +5,8 @@
 
 First the new head alone, on the features of the unchanged network; then the upper layers too, at a low learning rate,
 on mixtures of two pictures. The lower layers, three quarters of the arithmetic, stay as they are, so that what they
-make of each picture and of a few varied copies is computed once. Batch norm keeps its statistics. Training pictures
+make of each picture and of a few varied copies is computed once; only where many pictures that were not seen are
+answered wrongly all layers are tried, too, and the better is taken. Batch norm keeps its statistics. Training pictures
 are mirrored, moved by whole pixels with a mirrored border, and lit a little differently. They are never blurred,
 resampled, compressed or given noise: such changes erase or create the traces by which a generated picture is told from
 a photograph.
@@ -47,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--trained-share", type=float, default=usual.trained_share, metavar="SHARE",
-        help="of the network's arithmetic, its upper layers', is trained; 1 trains all layers (default: %(default)s)",
+        help="of the network's arithmetic, its upper layers', is trained; 1 trains all layers (default: a quarter, or "
+        "all where predictions of unseen pictures are often wrong and all layers make them better)",
     )  # fmt: skip
     made.add_argument(
         "--batch-norm", choices=("frozen", "reestimated"), default=usual.batch_norm,

@@ -52,4 +52,4 @@ def test_nothing_measured_is_no_line_and_pieces_are_told_apart_by_seed_part_and_
 
     assert finetuning.rows(found, 2) == []
     files = [piece.file for some in found.values() for piece in some]
-    assert len(set(files)) == len(files) == 5 * 4 * 2 * 2
+    assert len(set(files)) == len(files) == 5 * 5 * 2 * 2

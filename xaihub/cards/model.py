@@ -207,7 +207,11 @@ def _trained(training: Mapping[str, Any]) -> str:
         ("preprocessing", _text(training["preprocessing"])),
         ("weights kept", training["kept"]),
         ("head", training["head"]),
-        *[(name.replace("_", " "), str(value)) for name, value in settings.items() if name not in idle],
+        *[
+            (name.replace("_", " "), "chosen" if value is None else str(value))
+            for name, value in settings.items()
+            if name not in idle
+        ],
         ("time of the last run", f"{training['seconds']:.0f} s on {training['machine']}"),
         ("versions", ", ".join(f"{name} {held}" for name, held in training["versions"].items())),
     ]
@@ -219,8 +223,9 @@ def _trained(training: Mapping[str, Any]) -> str:
         )
         if training["settings"].get("mixup"):
             first += f" {MIXUP}"
-    if said := training.get("calibration", {}).get("in_words"):
-        first += f"\n\n{said}"
+    for part in ("choice", "calibration"):
+        if said := training.get(part, {}).get("in_words"):
+            first += f"\n\n{said}"
     steps = "\n".join(f"- {_text(step, 1000)}" for step in dataset.get("steps", ()))
     treated = f"How the dataset's pictures were treated before:\n\n{steps}\n\n" if steps else ""
     return f"{first}\n\n{treated}{_table(('', ''), rows)}"

@@ -8,6 +8,7 @@ inputs.py        what the trained layers are given of each picture, computed onc
 probing.py       the new head alone, a convex problem
 folding.py       which pictures are held out together
 fitting.py       the upper layers, epoch by epoch, and in folds
+choosing.py      whether more is trained than the upper quarter, by unseen images
 calibration.py   one temperature, in the head's own weights
 checkpoints.py   what an epoch leaves for the next process
 examples.py      six explained pictures for the card

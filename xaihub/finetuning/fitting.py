@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from xaihub.families.from_transformers import Backbone
 from xaihub.finetuning.calibration import fit_temperature, put_into_head
 from xaihub.finetuning.checkpoints import read_checkpoint, write_checkpoint
+from xaihub.finetuning.choosing import Choice, Tried, leaves_room, tried
 from xaihub.finetuning.folding import folds_of, most_folds
 from xaihub.finetuning.inputs import AT_ONCE, Inputs, affordable, kept_maps, normalised
 from xaihub.finetuning.pixel_store import PixelStore
@@ -32,6 +33,7 @@ from xaihub.training import Course, TrainingSettings, logits_of, reestimate_batc
 __all__ = ["FineTuned", "fine_tune", "run_key"]
 
 _LOOKED_AT = 2  # images by which the trunk is found
+_TRIED = 0.9  # of the progress is told by then, about, where more layers are tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class FineTuned:
         kept: which epochs' weights the module has, in words.
         trained: which layers were trained, in words.
         calibration: the temperature in the module's head, and where it is from.
+        choice: how it was chosen what is trained; None where that was given, or nothing unseen could tell.
         out_of_fold: (N, C) probabilities of each training picture by a network that never saw it, or None.
         fold_of: (N,), which fold each picture was in, or None.
         seconds: of this process, so less than the whole where a run was interrupted.
@@ -55,6 +58,7 @@ class FineTuned:
     seconds: float
     out_of_fold: Tensor | None = None
     fold_of: Tensor | None = None
+    choice: Choice | None = None
 
 
 def run_key(settings: Any, backbone: str, training: PixelStore, validation: PixelStore | None) -> str:
@@ -101,13 +105,14 @@ def fine_tune(
         folds = folds_of(training, settings.folds, settings.seed)
     if not settings.folds:
         folds = bench.calibrating_folds()
+    bench, choice = _chosen(bench, folds)
     unseen = _out_of_fold(bench, folds) if folds is not None else None
     kept = _fitted(bench, "all", torch.arange(len(training)), judged=validation is not None)
     calibration = _calibrated(bench, folds, unseen)
     known = (folds, unseen) if settings.folds else (None, None)
     return FineTuned(
         tuple(kept.history), kept.in_words, bench.trained_in_words(kept), calibration, time.monotonic() - started,
-        _probabilities(*known, training.truth), known[0],
+        _probabilities(*known, training.truth), known[0], choice,
     )  # fmt: skip
 
 
@@ -143,7 +148,7 @@ class _Bench:
             return None
         some = torch.linspace(0, len(self.training) - 1, _LOOKED_AT).long()
         pixels = normalised(self.training, self.training[some], self.device)
-        return find_trunk(self.backbone.module, pixels, self.settings.trained_share)
+        return find_trunk(self.backbone.module, pixels, self.settings.first_share)
 
     def _below(self, pixels: Tensor) -> Tensor:
         return pixels if self.trunk is None else self.trunk.maps(self.backbone.module, pixels)
@@ -164,6 +169,15 @@ class _Bench:
         if self.validation is not None or few < 2 or not cheap:
             return None
         return folds_of(self.training, few, self.settings.seed)
+
+    def wider(self) -> "_Bench":
+        """The same with all layers trained, in a folder of its own."""
+        self.backbone.module.load_state_dict(self.initial)
+        said = self.progress = part(self.progress, _TRIED, 1.0)
+        return _Bench(
+            self.backbone, self.training, self.validation, replace(self.settings, trained_share=1.0),
+            self.work / "all-layers", self.device, lambda share, stage: said(share, f"All layers. {stage}"),
+        )  # fmt: skip
 
     @property
     def runs(self) -> list[str]:
@@ -207,16 +221,54 @@ class _Bench:
             return "the head; all layers below it are unchanged"
         if self.trunk is not None:
             return self.trunk.in_words
-        if self.settings.trained_share >= 1 or self.settings.batch_norm == "reestimated":
+        if self.settings.first_share >= 1 or self.settings.batch_norm == "reestimated":
             return "all layers"
         return "all layers: no layer was found through which everything passes, so none could be left unchanged"
 
 
-def _out_of_fold(bench: _Bench, folds: Tensor) -> Tensor:
-    """(N, C) logits of each picture by the network of its fold, which did not see it."""
+def _chosen(bench: _Bench, folds: Tensor | None) -> tuple[_Bench, Choice | None]:
+    """The one for all layers if they answer unseen images better and it was worth trying, else this one; and why."""
+    settings, judge = bench.settings, bench.validation
+    parts = folds if judge is None else torch.zeros(len(judge), dtype=torch.long)
+    if settings.trained_share is not None or bench.trunk is None or not settings.epochs or parts is None:
+        return bench, None
+    usual, truth = _unseen(bench, parts), (bench.training if judge is None else judge).truth
+    source = _source(folds if judge is None else None)
+    first = tried(settings.first_share, usual, truth)
+    if not leaves_room(first):
+        return bench, Choice(source, first)
+    wider = bench.wider()
+    choice = Choice(source, first, _compared(first.share, usual, wider, parts, truth))
+    return wider if choice.share == 1 else bench, choice
+
+
+def _compared(share: float, usual: Tensor, wider: _Bench, parts: Tensor, truth: Tensor) -> tuple[Tried, Tried]:
+    """Those answers and the wider network's, on all parts or up to the one after which it is no better."""
+    for count in range(1, int(parts.max()) + 2):
+        answers, there = _unseen(wider, parts, count), parts < count
+        both = tried(share, usual[there], truth[there]), tried(1.0, answers[there], truth[there])
+        if both[1].log_loss >= both[0].log_loss:
+            break
+    return both
+
+
+def _unseen(bench: _Bench, parts: Tensor, count: int | None = None) -> Tensor:
+    """(N, C) logits of the images that judge: the validation split, or the first so many parts out of fold."""
+    if bench.judge is None:
+        return _out_of_fold(bench, parts, count)
+    _fitted(bench, "all", torch.arange(len(bench.training)), judged=True)
+    return bench.answers(bench.judge, torch.arange(len(parts)))
+
+
+def _source(folds: Tensor | None) -> str:
+    return "the validation split" if folds is None else f"{int(folds.max()) + 1}-fold out-of-fold predictions"
+
+
+def _out_of_fold(bench: _Bench, folds: Tensor, count: int | None = None) -> Tensor:
+    """(N, C) logits of each picture by the network of its fold, which did not see it; 0 beyond the first so many."""
     bench.folds = int(folds.max()) + 1
     found = torch.zeros(len(bench.training), len(bench.training.labels))
-    for fold, name in enumerate(bench.runs[:-1]):
+    for fold, name in enumerate(bench.runs[:-1][:count]):
         file = bench.work / f"fold-{fold}-answers.safetensors"
         inside = torch.nonzero(folds == fold)[:, 0]
         done = read_checkpoint(file)
@@ -246,10 +298,9 @@ def _calibrated(bench: _Bench, folds: Tensor | None, unseen: Tensor | None) -> C
     """Return what the temperature is that the head now holds, and where it is from."""
     if bench.judge is not None and bench.validation is not None:
         truth = bench.validation.truth
-        logits, source = bench.answers(bench.judge, torch.arange(len(truth))), "the validation split"
+        logits, source = bench.answers(bench.judge, torch.arange(len(truth))), _source(None)
     elif unseen is not None and folds is not None:
-        logits, truth = unseen, bench.training.truth
-        source = f"{int(folds.max()) + 1}-fold out-of-fold predictions"
+        logits, truth, source = unseen, bench.training.truth, _source(folds)
     else:
         why = "there are too few pictures for folds"
         if most_folds(bench.training) >= 2:

@@ -35,6 +35,7 @@ __all__ = ["MARK", "forget", "train_classifier"]
 
 MARK = "training.json"
 CHOSE_THE_EPOCH = "That split also chose the epoch, so these figures are somewhat optimistic."
+CHOSE_THE_SHARE = "They also chose how many layers are trained, so these figures are somewhat optimistic."
 _FOLD_FIGURES = ("accuracy", "accuracy_interval", "auroc", "auroc_interval", "macro_f1", "n")
 
 
@@ -144,6 +145,8 @@ def _record(
         "calibration": {**asdict(tuned.calibration), "in_words": tuned.calibration.in_words},
         **circumstances(training, tuned.seconds),
     }
+    if tuned.choice is not None:
+        record["choice"] = {**asdict(tuned.choice), "share": tuned.choice.share, "in_words": tuned.choice.in_words}
     if tuned.out_of_fold is not None and tuned.fold_of is not None:
         record["folds"] = _fold_record(training, tuned.out_of_fold, tuned.fold_of)
     return record
@@ -245,6 +248,8 @@ def _finish(
     elif "folds" in record:
         metrics = {**record["folds"]["metrics"], **_of_folds(name, classifier, training, record["folds"]["count"])}
         record["folds"]["headline"] = True
+        if record.get("choice", {}).get("compared"):
+            metrics["caution"] += f" {CHOSE_THE_SHARE}"
     else:
         metrics = {"accuracy": None, "n": 0, "caution": "Nothing unseen was measured.", "classifier": name}
     if "folds" in record:

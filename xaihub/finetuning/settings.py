@@ -11,6 +11,7 @@ from xaihub.errors import DatasetError
 __all__ = ["Calibration", "FineTuning", "Kept", "refuse_too_few"]
 
 FEWEST = 3  # pictures of a class; fewer teach the pictures, not the class
+_USUAL_SHARE = 0.25  # fewer layers learn less by heart, and what the lower ones make of an image is computed once
 State = dict[str, Tensor]
 
 
@@ -25,7 +26,7 @@ class FineTuning:
     epochs: int = 10  # after the head; 0 trains the head alone. With a validation split it may end earlier
     batch_size: int = 16  # small: a few hundred pictures are still some hundred steps
     learning_rate: float = 1e-4  # a tenth of what is usual from scratch: the network is to be adjusted, not replaced
-    trained_share: float = 0.25  # of the arithmetic, the upper layers'; 1 trains every layer. Fewer learn less by heart
+    trained_share: float | None = None  # of the arithmetic, the upper layers'; None: a quarter, or all if better
     copies: int = 4  # of each picture, varied, that the unchanged layers look at once; eight gave the same
     disk: int = 8 * 2**30  # bytes for what they make of them; beyond, fewer copies, then none are kept
     weight_decay: float = 0.05  # AdamW's usual one
@@ -51,7 +52,7 @@ class FineTuning:
             raise DatasetError(
                 f"{self.folds} folds leave nothing to train on. Give 2 or more (5 is usual), or 0 for none."
             )
-        if not 0 < self.trained_share <= 1:
+        if not 0 < self.first_share <= 1:
             raise DatasetError(f"A trained share of {self.trained_share} is none. Give one above 0, up to 1 for all.")
         if not 0 <= self.mixup <= 0.5:
             raise DatasetError(f"Mixup of {self.mixup} mixes in more than the half. Give 0 (none) to 0.5.")
@@ -59,6 +60,11 @@ class FineTuning:
             raise DatasetError(f"A learning rate of {self.learning_rate} trains nothing. Give one such as 1e-4.")
         if self.batch_norm not in ("frozen", "reestimated"):
             raise DatasetError(f"There is no way {self.batch_norm!r} to treat batch norm. Give frozen or reestimated.")
+
+    @property
+    def first_share(self) -> float:
+        """Of the arithmetic, what is trained before anything else is tried."""
+        return _USUAL_SHARE if self.trained_share is None else self.trained_share
 
 
 def refuse_too_few(name: str, labels: Sequence[str], named: Sequence[str], folds: int = 0) -> None:
