@@ -240,6 +240,23 @@ def test_a_link_fills_the_boxes_and_runs_nothing(browser, site):
     page.wait_for_selector("#xh-linked >> text=/class=dog/")
 
 
+def test_a_link_brings_an_example_along_but_no_picture_of_ones_own(browser, offline):
+    page = open_page(browser, offline)
+    page.click("#xh-examples button >> nth=1")
+    page.wait_for_selector("#xh-view", timeout=60_000)
+    page.click("text=Copy link")
+    page.wait_for_selector("#xh-linked >> text=/example=dog.png/")
+    link = page.inner_text("#xh-linked").removeprefix("Link: ").strip()
+    again = open_page(browser, link)
+    again.wait_for_selector("#xh-picture img", timeout=30_000)
+    explain(again)
+    again.wait_for_selector(".xh-target .xh-class >> text=/^dog/", timeout=60_000)
+    again.click("#xh-picture button[aria-label='Remove Image']")
+    send_picture(again, PICTURE)
+    again.click("text=Copy link")
+    again.wait_for_selector("#xh-linked >> text=/Link: (?!.*example)/")
+
+
 def test_typing_finds_models_of_the_hub(browser, site):
     page = open_page(browser, site)
     page.click("#xh-model input")
@@ -310,7 +327,9 @@ def test_a_slow_method_shows_its_progress_and_a_stopped_one_leaves_the_earlier_a
 
 
 def test_a_short_question_of_somebody_else_does_not_wait_for_the_end_of_a_slow_one(browser):
-    with served_offline(XAIHUB_SHORT_SECONDS="0") as address:  # the slow one is long work from its first pass on
+    with served_offline(
+        XAIHUB_SHORT_SECONDS="0", OMP_NUM_THREADS="1"
+    ) as address:  # the slow one is long from the start
         page, other = open_page(browser, address), open_page(browser, address)
         page.click("#xh-examples button >> nth=0")
         page.wait_for_selector("#xh-beside .xh-card", timeout=60_000)

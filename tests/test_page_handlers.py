@@ -7,6 +7,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from functools import partial
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +27,9 @@ from xaihub.errors import (
 )
 from xaihub.progress import silent
 from xaihub.ui.desk import Desk, Question
-from xaihub.ui.menus import method_choices
+from xaihub.ui.menus import layer_choices, method_choices
 from xaihub.ui.pace import Pace, cost_in_words, time_in_words
+from xaihub.ui.results_examples import beside
 from xaihub.ui.settings import Settings
 from xaihub.ui.shelf import Shelf
 from xaihub.ui.stopping import EndedError, Stops
@@ -365,8 +367,11 @@ def test_finer_cam_compares_with_the_class_that_is_chosen(desk, asked):
     again = desk.again(asked, against=order[2][0])
     assert again.explanation["finercam"][0].facts["other"] == order[2][0]
     assert f"rather than {order[2][0]!r}" in again.explanation["finercam"][0].caption
-    itself = desk.again(asked, against=labels[asked.explanation.target])
-    assert itself.explanation["finercam"][0].facts["other"] == order[1][0]
+    with pytest.raises(XaihubError, match=f"{order[0][0]!r} is the class that is explained. Compare it with another"):
+        desk.again(again, against=labels[asked.explanation.target])
+    turned = desk.again(again, target=order[2][0])  # it was compared with this one
+    assert turned.choices["against"] == ""
+    assert turned.explanation["finercam"][0].facts["other"] == order[0][0]
 
 
 def test_a_change_of_the_other_class_computes_nothing_again_for_a_method_that_compares_nothing(desk, asked):
@@ -385,10 +390,23 @@ def test_layers_joined_by_a_plus_are_one_layer_and_an_unknown_one_is_refused_in_
     first, second = [layer.name for layer in asked.query.classifier.target_layer.alternatives[:2]]
     fused = ask(desk, layer=f"{first} + {second}")
     assert fused.explanation.provenance["layer"] == f"{first} + {second}"
-    with pytest.raises(TargetLayerError, match="no layer 'layer9'"):
+    with pytest.raises(
+        TargetLayerError, match=r"no layer 'layer9'.* layers that give a map: .*resnet.encoder.stages\.1"
+    ):
         ask(desk, layer=f"{first} + layer9")
     with pytest.raises(TargetLayerError, match="at most 300 letters"):
         ask(desk, layer=" + ".join([first] * 30))
+
+
+def test_the_menu_of_layers_names_the_layer_in_use_and_references_at_another_one_are_told_by_it(desk, hub, tmp_path):
+    asked = ask(desk, references=DATASET, limit=12)
+    layer, other = asked.query.classifier.target_layer, asked.query.classifier.target_layer.alternatives[0].name
+    assert layer_choices(asked.query.classifier)[0] == (f"chosen by proof: {layer.in_words}", "")
+    hub.add_folder("alice/saved", asked.references.save(tmp_path / "references"), repo_type="dataset")
+    moved = ask(desk, references="alice/saved", layer=other)
+    assert layer_choices(moved.query.classifier)[0] == ("chosen by proof", "")
+    told = unescape(beside(moved))
+    assert f"{DATASET} as {MODEL} sees it at layer {layer.name}, and this answer is {MODEL}'s at layer {other}" in told
 
 
 def test_settings_come_from_the_environment():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from xaihub.cuts import latest_cut
-from xaihub.errors import TargetLayerError
+from xaihub.errors import TargetLayerError, shorten
 from xaihub.hooks import first_tensor, part_of, replace_tensor, watching
 from xaihub.placement import token_places
 from xaihub.quadrants import orientation, quadrant_shares
@@ -35,6 +35,7 @@ Proof = Literal["bottleneck", "fused", "partial", "unconfirmed", "chosen"]
 MOST_PARTS = 6  # branches that are fused; more would be hard to tell in a sentence
 MOST_TRIES = 8  # sets of layers that are measured, each by one pass and one for each of its parts
 MOST_UNPLACED = 4  # layers that are measured in vain: each costs ten passes, or about thirty where it gives tokens
+NAMED = 5  # layers, to whoever names one that is not there
 MOST_ALTERNATIVES = 8
 
 _WHY_BOTTLENECK = (
@@ -171,11 +172,12 @@ def layer_named(module: nn.Module, forward: Forward, pixels: Tensor, name: str) 
     if "+" in name:
         parts = [layer_named(module, forward, pixels, part.strip()) for part in name.split("+")]
         return fused(tuple(parts), "chosen", "Chosen by you; the contributions of these layers are added.")
-    names = [part for part, _ in module.named_modules() if part]
+    names, traced = [part for part, _ in module.named_modules() if part], trace(module, forward, pixels, fewest=1).seen
     if part_of(name)[0] not in names:
-        children = ", ".join(child for child, _ in module.named_children())
-        raise TargetLayerError(f"This network has no layer {name!r}.{nearest_name(name, names)} Its parts: {children}.")
-    seen = next((seen for seen in trace(module, forward, pixels, fewest=1).seen if name in seen.names), None)
+        maps = [seen.names[0] for seen in reversed(traced) if seen.view is not None]
+        offered = f" Its last layers that give a map: {', '.join(maps[:NAMED])}." if maps else " None gives a map."
+        raise TargetLayerError(f"This network has no layer {shorten(name)!r}.{nearest_name(name, names)}{offered}")
+    seen = next((seen for seen in traced if name in seen.names), None)
     if seen is None or seen.view is None:
         what = f"gives {seen.shape}" if seen else "gives nothing that the answer depends on"
         raise TargetLayerError(f"Layer {name!r} {what}, which is no map over the picture. Choose another layer.")

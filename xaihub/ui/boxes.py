@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import gradio as gr
+from gradio.processing_utils import hash_file
 
 from xaihub.curated import CURATED_DATASETS
 from xaihub.curated import CURATED_EMBEDDERS as EYES
@@ -75,7 +76,9 @@ class Boxes(ABC):
             buttons=[],
         )
         self.example = gr.HTML(
-            examples_shown(self.examples, self.example_verb),
+            examples_shown(
+                self.examples, [f"{hash_file(file)}/{file.name}" for file in self.examples], self.example_verb
+            ),
             visible=bool(self.examples),
             elem_id="xh-examples",
             js_on_load=EXAMPLE_CLICKED,

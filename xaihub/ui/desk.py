@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xaihub.errors import TargetLayerError
+from xaihub.errors import TargetLayerError, XaihubError
 from xaihub.images import open_picture
 from xaihub.progress import Progress, part, silent, until
 from xaihub.ui.asking import Asked, Question, Shown
@@ -168,13 +168,19 @@ class Desk(Examples):
         """
         from xaihub import METHODS
 
-        labels = self._query(asked).classifier.labels
+        query = self._query(asked)
         about: dict[str, Any] = {}
         for name in ("target", "against"):
             if name in changes:
-                about[name] = named_class(changes[name], labels)
+                about[name] = named_class(changes[name], query.classifier.labels)
         if "method" in changes:
             about["map"] = METHODS[changes["method"]].name
+        if _compares_with_itself(query.about(**about)):
+            if changes.get("against"):
+                raise XaihubError(
+                    f"{changes['against']!r} is the class that is explained. Compare it with another one."
+                )
+            changes["against"], about["against"] = "", None  # another class is explained now
         draft = self._draft(asked, choices=asked.choices | changes)
         draft = self._watched(draft, progress, **about)
         progress(1.0, "Drawing")
@@ -213,3 +219,10 @@ def _at_layer(classifier: "Classifier", name: str) -> "Classifier":
     if len(name) > LONGEST:
         raise TargetLayerError(f"A layer's name has at most {LONGEST} letters here; this one has {len(name):,}.")
     return classifier.with_layer(name.strip())
+
+
+def _compares_with_itself(query: "Query") -> bool:
+    """Whether the class that is explained should be told from itself."""
+    if query.against is None or query.against == "any":
+        return False
+    return query.classifier.class_index(query.against) == query.target

@@ -168,13 +168,19 @@ def heat_words(evidence: "Evidence") -> str:
     return f"{where}; {share:.0%} of all evidence speaks against it: {against}"
 
 
-def examples_shown(files: Sequence[Path], does: str = "explain") -> str:
-    """A button for each example, named after its file; what a click does stands above, in a verb that takes an s."""
+def examples_shown(files: Sequence[Path], kept: Sequence[str], does: str = "explain") -> str:
+    """A button for each example, named after its file.
+
+    Args:
+        kept: what gradio calls its copy of each: by this the browser tells it from a picture of one's own.
+        does: what a click does, a verb that takes an s.
+    """
     buttons = "".join(
-        f'<button type="button" data-index="{i}" aria-label="{does.capitalize()} the example {escape(name)}"'
-        f' title="{escape(name)}">'
+        f'<button type="button" data-index="{i}" data-file="{escape(copy)}" title="{escape(name)}"'
+        f' aria-label="{does.capitalize()} the example {escape(name)}">'
         f'<img alt="" src="{picture_uri(Image.open(file), 128)}"></button>'
-        for i, (file, name) in enumerate((file, file.stem.replace("-", " ").replace("_", " ")) for file in files)
+        for i, (file, copy) in enumerate(zip(files, kept, strict=True))
+        for name in [file.stem.replace("-", " ").replace("_", " ")]
     )
     return f'<p class="xh-sub">Examples: one click {does}s one</p><div class="xh-examples">{buttons}</div>'
 
@@ -224,7 +230,9 @@ def _scale_in_words(explanation: "Explanation") -> str:
     left, upper, right, lower = explanation.crop
     stretch = ((right - left) / width) / max(1e-9, (lower - upper) / height)
     squeezed = ", squeezed to a square" if width == height and not 0.95 < stretch < 1.05 else ""
-    return f", at {width} x {height} pixels{squeezed}"
+    times = min(width / (right - left), height / (lower - upper))
+    enlarged = f", enlarged {times:,.0f} times" if times >= 2 else ""
+    return f", at {width} x {height} pixels{squeezed}{enlarged}"
 
 
 def _place(box: "Box", size: tuple[int, int]) -> str:

@@ -61,8 +61,10 @@ def class_choices(labels: tuple[str, ...], *first: Choice) -> list[Choice]:
 
 
 def layer_choices(classifier: "Classifier") -> list[Choice]:
-    """The proved layer, then all others of which a map can be made."""
+    """The layer chosen by proof, by its name where it is the one in use, then all others of which a map can be made."""
     layer = classifier.target_layer
     if layer is None:
         return [("none shows where", "")]
-    return [AUTOMATIC, *((other.in_words, other.name) for other in layer.alternatives)]
+    chosen = layer.proof == "chosen"  # by the visitor: what was proved is among the others
+    proved = AUTOMATIC if chosen else (f"{AUTOMATIC[0]}: {layer.in_words}", "")
+    return [proved, *((other.in_words, other.name) for other in layer.alternatives)]

@@ -104,9 +104,15 @@
     if (dialog && (event.target.closest(".xh-close") || event.target === dialog)) dialog.close();
   });
 
-  const link = (asked) => {
+  // A link brings an example along, but no picture of one's own.
+  const example = (picture) => {
+    const file = (picture?.path ?? "").split("/").slice(-2).join("/");
+    return document.querySelector(`#xh-examples button[data-file="${CSS.escape(file)}"]`) && file.split("/")[1];
+  };
+
+  const link = (asked, picture) => {
     const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(asked)) if (value) query.set(name, value);
+    for (const [name, value] of Object.entries({ ...asked, example: example(picture) })) if (value) query.set(name, value);
     const address = `${location.origin}${location.pathname}?${query}`;
     const said = document.createElement("span");
     said.textContent = `Link: ${address}`;
@@ -114,12 +120,13 @@
     return `<p class="xh-note" role="status">${said.innerHTML}</p>`;
   };
 
-  window.xaihubLink = (model, target, against, method, layer, references) => link({ model, class: target, against, method, layer, references });
+  window.xaihubLink = (picture, model, target, against, method, layer, references) =>
+    link({ model, class: target, against, method, layer, references }, picture);
 
-  window.xaihubCompareLink = (model, vary, other, methods, method, classes, target) => {
-    if (vary === "methods") return link({ model, vary, methods: methods.join("|"), class: target });
-    if (vary === "classes") return link({ model, vary, method, classes: classes.join("|") });
-    return link({ model, vary, with: other, method, class: target });
+  window.xaihubCompareLink = (picture, model, vary, other, methods, method, classes, target) => {
+    if (vary === "methods") return link({ model, vary, methods: methods.join("|"), class: target }, picture);
+    if (vary === "classes") return link({ model, vary, method, classes: classes.join("|") }, picture);
+    return link({ model, vary, with: other, method, class: target }, picture);
   };
 })();
 

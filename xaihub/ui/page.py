@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gradio as gr
@@ -99,6 +99,10 @@ class Page(Boxes):
         """The events that ask: the button, and a click on an example."""
         asked = self._once(self.run)
         pressed = self.go.click(asked, asks, shown, **self._model_work())
+        # set where a page is opened, and the picture by its change: a handler that may leave the picture as it is has
+        # gradio make that box anew for the visitor, which then opens files itself (see `picture_box`)
+        self.linked_example = signal()
+        self.linked_example.change(lambda name: self._files()[name], self.linked_example, self.picture, **AT_ONCE)
         picked = self.example.select(self.pick, None, [self.picture], **AT_ONCE)
         clicked = picked.then(asked, asks, shown, **self._model_work())
         for run in (pressed, clicked):
@@ -169,6 +173,14 @@ class Page(Boxes):
     def pick(self, chosen: gr.SelectData) -> str:
         """The example's file; its place comes from the browser, so it is checked by being looked up."""
         return str(dict(enumerate(self.examples))[int(chosen.index)])
+
+    def _example(self, asked: Mapping[str, str]) -> Updates:
+        """The example that a link names; no link brings a picture of somebody's own."""
+        name = asked.get("example", "")
+        return {self.linked_example: name} if name in self._files() else {}
+
+    def _files(self) -> dict[str, str]:
+        return {file.name: str(file) for file in self.examples}
 
     def packed(self, make: Callable[[Any, str], str]) -> Callable[[Any], Updates]:
         """The handler of a download button: the file is made only when it is wanted."""

@@ -49,14 +49,14 @@ class ComparePage(Page, Layout):
         for menu in (self.methods, self.method, self.classes):
             menu.input(self.costing, picks, [self.cost], **AT_ONCE)
         self._wire_download(self.keep, comparison_zip, self.compared)
-        linked = [self.model, self.vary, self.other, self.methods, self.method, self.classes, self.target]
+        linked = [self.picture, self.model, self.vary, self.other, self.methods, self.method, self.classes, self.target]
         self.link.click(None, linked, [self.linked], js="xaihubCompareLink", **PRIVATE)
 
     def greet(self, demo: gr.Blocks) -> None:
         """Fills the boxes when the page is opened; inside its route."""
         boxes = [
             self.model, self.vary, self.methods, self.method, self.classes, self.target, self.other, self.welcome,
-            self.arrived,
+            self.arrived, self.linked_example,
         ]  # fmt: skip
         demo.load(self.opened, None, boxes, **AT_ONCE)
 
@@ -157,10 +157,10 @@ class ComparePage(Page, Layout):
             self.target: gr.update(visible=shown["target"], value=asked.get("class", "")[:200]),
             self.other: gr.update(visible=shown["other"], value=asked.get("with", "")[:200] or None),
         }
+        updates |= self._example(asked)
         if asked:
-            updates[self.welcome] = self.greeting + note(
-                "The boxes are as the link says. Send the picture and press Compare."
-            )
+            send = "Press" if self.linked_example in updates else "Send the picture and press"
+            updates[self.welcome] = self.greeting + note(f"The boxes are as the link says. {send} Compare.")
         return updates
 
     def stop(self, presses: str, request: gr.Request) -> Updates:

@@ -10,7 +10,7 @@ from xaihub.errors import TargetLayerError, XaihubError
 from xaihub.progress import Progress
 from xaihub.ui import results
 from xaihub.ui.combobox import HIDDEN
-from xaihub.ui.desk import Asked, Desk
+from xaihub.ui.desk import Asked, Desk, Question
 from xaihub.ui.desk_words import found_by_words
 from xaihub.ui.downloads import evidence_zip, references_zip
 from xaihub.ui.layout_explain import Layout
@@ -73,7 +73,7 @@ class ExplainPage(ChangingPage, Layout):
         self._wire_model(self.asked, self.against, self.layer, self.found, self.words)
         self._wire_download(self.keep, evidence_zip, self.asked)
         self._wire_download(self.keep_references, references_zip, self.asked)
-        linked = [self.model, self.target, self.against, self.method, self.layer, self.references]
+        linked = [self.picture, self.model, self.target, self.against, self.method, self.layer, self.references]
         self.link.click(None, linked, [self.linked], js="xaihubLink", **PRIVATE)
 
     def _result_components(self) -> list[Any]:
@@ -117,7 +117,7 @@ class ExplainPage(ChangingPage, Layout):
 
     def _work(self, given: Updates, account: gr.OAuthToken | None) -> Work:
         boxes = {"against": self.against, "method": self.method, "layer": self.layer, "looks": self.looks}
-        choices = {name: read(given, box) for name, box in boxes.items()}
+        choices = {name: read(given, box) or getattr(Question, name) for name, box in boxes.items()}
         question = self._question(given, account, **choices)
         return lambda report: self.desk.answer(question, report)
 
@@ -218,8 +218,12 @@ class ExplainPage(ChangingPage, Layout):
         return self._guarded(run)
 
     def _change(self, answer: Asked | None, changes: dict[str, str], who: Visitor, progress: Progress) -> Updates:
+        chosen = {
+            name: value or getattr(Question, name) for name, value in changes.items()
+        }  # an emptied box is the usual
+
         def again(asked: Asked, report: Progress) -> Updates:
-            return self.drawn(self.desk.again(asked, report, **changes))
+            return self.drawn(self.desk.again(asked, report, **chosen))
 
         return self._changed(again, answer, who, progress)
 
@@ -266,7 +270,8 @@ class ExplainPage(ChangingPage, Layout):
             "layer": self.layer, "references": self.references,
         }  # fmt: skip
         updates: Updates = {box: asked[name] for name, box in boxes.items() if name in asked} | {self.arrived: "yes"}
-        if asked.keys() & {"class", "against", "method", "layer"}:
+        updates |= self._example(asked)
+        if asked.keys() & {"class", "against", "method", "layer", "example"}:
             try:
                 updates[self.welcome] = self.greeting + note(results.link_in_words(asked))
             except XaihubError as error:

@@ -15,7 +15,7 @@ from xaihub.ui.drawing_trust import trust_shown
 from xaihub.ui.menus import ANY, PREDICTED, RUNNER_UP, class_choices, layer_choices, method_choices
 from xaihub.ui.pace import time_in_words
 from xaihub.ui.results_examples import beside, change_row
-from xaihub.ui.words import note, status
+from xaihub.ui.words import label_choices, note, status
 
 if TYPE_CHECKING:
     from xaihub.ui.page_explain import ExplainPage
@@ -111,7 +111,8 @@ def link_in_words(asked: dict[str, str]) -> str:
     rather = f" rather than {asked['against']!r}" if asked.get("against") else ""
     method = f" with {_title(asked['method'])}" if asked.get("method") else ""
     layer = f" at layer {asked['layer']}" if asked.get("layer") else ""
-    return f"This link asks about{about}{rather}{method}{layer}. Send the picture and press Explain."
+    picture = "Press" if asked.get("example") else "Send the picture and press"
+    return f"This link asks about{about}{rather}{method}{layer}. {picture} Explain."
 
 
 def _title(name: str) -> str:
@@ -128,9 +129,10 @@ def _comparing(asked: Asked) -> dict[str, Any]:
     beside = asked.references is not None
     by = [method.title] * method.compares + ["counterfactuals"] * beside
     fixed = [RUNNER_UP, ANY] if beside else [RUNNER_UP]
+    explained = label_choices(labels)[asked.explanation.target]
     return {
         "visible": shown_if(bool(by)),
-        "choices": class_choices(labels, *fixed),
+        "choices": [choice for choice in class_choices(labels, *fixed) if choice[1] != explained],
         "title": f"Rather than ({', '.join(by)})",
     }
 

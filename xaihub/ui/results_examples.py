@@ -97,9 +97,11 @@ def _told(asked: Asked) -> str:
 def _trouble(asked: Asked) -> str:
     """References of another classifier are no error: the button below helps."""
     if asked.foreign is not None:
+        made, here = asked.foreign.made, asked.explanation.provenance
         return note(
-            f"The chosen references are {asked.foreign.made.classifier}'s view of {asked.foreign.made.dataset}, so"
-            " distances to them would mean nothing for this classifier. Embed their pictures for it, or choose others."
+            f"The chosen references hold {made.dataset} as {made.classifier} sees it at layer {made.target_layer}, and"
+            f" this answer is {here['model']}'s at layer {here['layer']}: distances between the two would mean nothing."
+            " Embed their pictures for this answer with the button below, or choose the layer or references that fit."
         )
     return alarm(asked.trouble) if asked.trouble else ""
 

@@ -56,7 +56,7 @@ def build(settings: Settings | None = None, desk: Desk | None = None) -> gr.Bloc
         add_api(desk)
         boxes = [
             page.model, page.target, page.against, page.method, page.layer, page.references, page.welcome, page.alert,
-            page.arrived,
+            page.arrived, page.linked_example,
         ]  # fmt: skip
         demo.load(page.opened, None, boxes, **AT_ONCE)
     settle(demo)
