@@ -28,7 +28,7 @@ def clean_repo_id(text: str) -> str:
         repo_id = re.sub(r"([?#]|/(tree|blob|resolve|discussions|commits?)(/|$)).*$", "", repo_id).strip("/")
     if not is_repo_id(repo_id):
         a_path = re.match(r"[/~.\\]", text.strip()) or text.strip("/").count("/") > 1
-        folder = " If the path of a folder was meant: there is no such folder here, and no page opens one."
+        folder = " If a folder was meant: there is none of this path, and no page opens one."
         raise RepoNotFoundError(
             f"{text[:120]!r} is not the id of a repository. An id looks like 'microsoft/resnet-18': an owner, a"
             f" slash, a name.{folder * bool(a_path and not page)}"
