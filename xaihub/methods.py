@@ -237,12 +237,18 @@ class Query:
         return self.passed.activations[0]
 
     @property
+    def named_other(self) -> int | None:
+        """The class that `against` names, be it the target itself; None for the runner-up or any other."""
+        if self.against is None or self.against == "any":
+            return None
+        return self.classifier.class_index(self.against)
+
+    @property
     def other(self) -> int:
         """The class that the target is compared with: `against`, else the most probable other one."""
-        if self.against is not None and self.against != "any":
-            wanted = self.classifier.class_index(self.against)
-            if wanted != self.target:
-                return wanted
+        named = self.named_other
+        if named is not None and named != self.target:
+            return named
         order = self.logits.argsort(descending=True).tolist()
         return next((index for index in order if index != self.target), self.target)
 

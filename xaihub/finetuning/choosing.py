@@ -1,4 +1,4 @@
-"""How much of a network is trained: more than the upper quarter only where unseen images say that it is better."""
+"""The trained share of a network: more than the upper quarter only where unseen images are predicted better by it."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _RARE = 0.05  # of answers that are wrong: to have fewer is not worth several ti
 
 @dataclass(frozen=True)
 class Tried:
-    """What networks with this share of their arithmetic trained say of images that they did not see.
+    """The figures of networks with this share of their arithmetic trained, on images that they did not see.
 
     Attributes:
         share: 1 for all layers.

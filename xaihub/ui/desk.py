@@ -175,7 +175,8 @@ class Desk(Examples):
                 about[name] = named_class(changes[name], query.classifier.labels)
         if "method" in changes:
             about["map"] = METHODS[changes["method"]].name
-        if _compares_with_itself(query.about(**about)):
+        changed = query.about(**about)
+        if changed.named_other == changed.target:
             if changes.get("against"):
                 raise XaihubError(
                     f"{changes['against']!r} is the class that is explained. Compare it with another one."
@@ -219,10 +220,3 @@ def _at_layer(classifier: "Classifier", name: str) -> "Classifier":
     if len(name) > LONGEST:
         raise TargetLayerError(f"A layer's name has at most {LONGEST} letters here; this one has {len(name):,}.")
     return classifier.with_layer(name.strip())
-
-
-def _compares_with_itself(query: "Query") -> bool:
-    """Whether the class that is explained should be told from itself."""
-    if query.against is None or query.against == "any":
-        return False
-    return query.classifier.class_index(query.against) == query.target

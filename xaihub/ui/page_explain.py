@@ -117,8 +117,9 @@ class ExplainPage(ChangingPage, Layout):
 
     def _work(self, given: Updates, account: gr.OAuthToken | None) -> Work:
         boxes = {"against": self.against, "method": self.method, "layer": self.layer, "looks": self.looks}
-        choices = {name: read(given, box) or getattr(Question, name) for name, box in boxes.items()}
-        question = self._question(given, account, **choices)
+        question = self._question(
+            given, account, **_usual_if_empty({name: read(given, box) for name, box in boxes.items()})
+        )
         return lambda report: self.desk.answer(question, report)
 
     def _step(self, answer: Asked, _given: Updates) -> Updates:
@@ -218,12 +219,8 @@ class ExplainPage(ChangingPage, Layout):
         return self._guarded(run)
 
     def _change(self, answer: Asked | None, changes: dict[str, str], who: Visitor, progress: Progress) -> Updates:
-        chosen = {
-            name: value or getattr(Question, name) for name, value in changes.items()
-        }  # an emptied box is the usual
-
         def again(asked: Asked, report: Progress) -> Updates:
-            return self.drawn(self.desk.again(asked, report, **chosen))
+            return self.drawn(self.desk.again(asked, report, **_usual_if_empty(changes)))
 
         return self._changed(again, answer, who, progress)
 
@@ -290,3 +287,8 @@ class ExplainPage(ChangingPage, Layout):
     def _menus(self, asked: Asked | None) -> Updates:
         """The menus as the answer that still stands was asked."""
         return results.menus(self, asked) if asked is not None else {}
+
+
+def _usual_if_empty(choices: dict[str, str]) -> dict[str, str]:
+    """The choices by name, an emptied box's as a question has it by default."""
+    return {name: value or getattr(Question, name) for name, value in choices.items()}

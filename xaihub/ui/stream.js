@@ -23,9 +23,9 @@
     const done = () => soon(() => known(asking.delete(heard)));
     try {
       const response = await fetched(...given);
-      const told = response.json();
-      told.then(({ event_id: id }) => id && unanswered.add(id)).catch(() => {}); // what is refused has no id
-      response.json = () => told.finally(done);
+      const body = response.json();
+      body.then(({ event_id: id }) => id && unanswered.add(id)).catch(() => {}); // what is refused has no id
+      response.json = () => body.finally(done);
       return response;
     } catch (error) {
       done();
